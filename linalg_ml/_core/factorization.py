@@ -1,0 +1,157 @@
+"""The base of results that act as matrices."""
+
+import json
+import os
+import tempfile
+import zipfile
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from .arrays import Array, to_numpy
+
+
+class LinearMap(ABC):
+    """Something with a shape that can be multiplied from the left and from the right.
+
+    A subclass gives `shape`, `dtype`, `_apply` (the map times a vector or matrix) and `_apply_adjoint`.
+    SciPy's `aslinearoperator` accepts it as it is.
+    """
+
+    __array_ufunc__ = None  # NumPy then leaves `ndarray @ self` to __rmatmul__
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @abstractmethod
+    def _apply(self, X: Any) -> Any:
+        """Return the map times a vector or matrix."""
+
+    @abstractmethod
+    def _apply_adjoint(self, Y: Any) -> Any:
+        """Return the conjugate transpose times a vector or matrix."""
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def __matmul__(self, X: Any) -> Any:
+        return self._apply(X)
+
+    def __rmatmul__(self, Y: Any) -> Any:
+        """Return ``Y @ self``, by the transpose of everything."""
+        return (self.T @ Y.T).T
+
+    def matvec(self, x: Array) -> Array:
+        """Multiply a vector."""
+        return self @ x
+
+    def matmat(self, X: Array) -> Array:
+        """Multiply a matrix."""
+        return self @ X
+
+    def rmatvec(self, y: Array) -> Array:
+        """Multiply a vector by the adjoint."""
+        return self.H @ y
+
+    def rmatmat(self, Y: Array) -> Array:
+        """Multiply a matrix by the adjoint."""
+        return self.H @ Y
+
+    @property
+    def H(self) -> "LinearMap":
+        """The adjoint (conjugate transpose), as a view."""
+        return _Adjoint(self)
+
+    @property
+    def T(self) -> "LinearMap":
+        """The transpose, as a view; of a real map it is the adjoint."""
+        if np.issubdtype(self.dtype, np.complexfloating):
+            raise TypeError("the transpose of a complex map is not defined here; use .H")
+        return self.H
+
+    def to_dense(self) -> np.ndarray:
+        """Return the matrix as a NumPy array."""
+        return self @ np.eye(self.shape[1], dtype=self.dtype)
+
+
+class _Adjoint(LinearMap):
+    """The adjoint of a map, sharing all it holds."""
+
+    def __init__(self, of: LinearMap):
+        self._of = of
+        self.shape = (of.shape[1], of.shape[0])
+        self.dtype = of.dtype
+
+    def _apply(self, X: Any) -> Any:
+        return self._of._apply_adjoint(X)
+
+    def _apply_adjoint(self, Y: Any) -> Any:
+        return self._of._apply(Y)
+
+    @property
+    def H(self) -> LinearMap:
+        return self._of
+
+    def to_dense(self) -> np.ndarray:
+        return self._of.to_dense().conj().T
+
+    def __repr__(self) -> str:
+        return f"{self._of!r}.H"
+
+
+class Factorization(LinearMap):
+    """A map that is made of stored parts, and can be written to a file and read back.
+
+    A subclass gives `_parts`, a dict of arrays, numbers, strings, tuples and None, and `_from_parts`.
+    """
+
+    @abstractmethod
+    def _parts(self) -> dict[str, Any]:
+        """Return all that makes this map."""
+
+    @classmethod
+    @abstractmethod
+    def _from_parts(cls, parts: dict[str, Any]) -> Self:
+        """Make the map of what `_parts` returned."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return sum(getattr(part, "nbytes", 0) for part in self._parts().values())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to `path` as an .npz file without pickles; a file that is there is replaced in one step.
+
+        Arrays of other libraries are written as NumPy arrays.
+        """
+        arrays, rest = {}, {}
+        for name, part in self._parts().items():
+            if hasattr(part, "__array_namespace__") or hasattr(part, "shape"):
+                arrays[name] = to_numpy(part)
+            else:
+                rest[name] = part
+        header = json.dumps({"class": type(self).__name__, "format": 1, "parts": rest})
+        folder = os.path.dirname(os.path.abspath(path))
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
+            try:
+                np.savez(file, header=np.array(header), **arrays)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read what `save` wrote; anything else is a ValueError that says why."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                arrays = {name: file[name] for name in file.files if name != "header"}
+            found, version, rest = header["class"], header["format"], header["parts"]
+        except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{os.fspath(path)!r} was not written by {cls.__name__}.save: {error}") from error
+        if found != cls.__name__ or version != 1:
+            raise ValueError(f"{os.fspath(path)!r} holds {found} of format {version}, not {cls.__name__} of format 1")
+        return cls._from_parts({**rest, **arrays})
