@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,8 +29,11 @@ __all__ = ["CpuModule", "compile_cuda", "find_compiler", "find_nvrtc"]
 _HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 # A kernel's frame must fit into the 64 KB stack of a fibre. Hidden names: a kernel called like a function of
 # some loaded library stays itself. "-z defs": a name that nothing defines fails here, not at loading.
-_FLAGS = ("-O1 -std=c++17 -ffp-contract=off -fno-strict-aliasing -shared -fPIC -fvisibility=hidden"
-          " -Werror=frame-larger-than=16384 -Wl,-z,defs").split()  # fmt: skip
+_FLAGS = [
+    *("-O1", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC"),
+    *("-fvisibility=hidden", "-Werror=frame-larger-than=16384", "-Wl,-z,defs"),
+]
+_BOUNDS = re.compile(r"__launch_bounds__\s*\([^)]*\)")
 _KERNEL = re.compile(r'extern\s*"C"\s*__global__\s+void\s+(\w+)\s*\(([^)]*)\)')
 _SHARED_LIMIT = 48 * 1024
 _GRID_LIMIT = (2**31 - 1, 65535, 65535)
@@ -39,7 +42,7 @@ _BLOCK_LIMIT = (1024, 1024, 64)
 
 @functools.cache
 def find_compiler() -> str | None:
-    """Path of the C++ compiler, None if there is none (or the system is not Linux, which the header needs)."""
+    """Path of the C++ compiler; None if there is none, or off Linux (the header reads ELF's tables)."""
     return (shutil.which("g++") or shutil.which("c++")) if sys.platform == "linux" else None
 
 
@@ -58,7 +61,7 @@ def find_nvrtc() -> ctypes.CDLL | None:
 
 
 def compile_cuda(lib: ctypes.CDLL, source: str, arch: str, options: Sequence[str] = ()) -> None:
-    """Compile for a real architecture ("sm_80": ptxas checks too); RuntimeError with the log of any complaint."""
+    """Compile for a real architecture ("sm_80": ptxas checks too); any complaint is a RuntimeError."""
     flags = [f"--gpu-architecture={arch}", *options]
     if not any("-std=" in option for option in options):
         flags.append("--std=c++17")
@@ -80,8 +83,9 @@ def compile_cuda(lib: ctypes.CDLL, source: str, arch: str, options: Sequence[str
 class CpuModule:
     """Stand-in for ``cupy.RawModule``: the same source, on the CPU.
 
-    Of the options only ``-DNAME=VALUE`` are used. With ``CpuModule.reverse`` set, threads, warps and blocks run
-    in reverse order; a kernel that answers differently then lacks a barrier.
+    Of the options only ``-DNAME=VALUE`` are used. Arguments are arrays (of any strides: the kernel gets
+    their address) and NumPy scalars, of exactly the types the kernel declares. With ``CpuModule.reverse`` set
+    threads, warps and blocks run in reverse order; a kernel that answers differently then lacks a barrier.
     """
 
     reverse: ClassVar[bool] = False
@@ -102,7 +106,8 @@ class _Library(NamedTuple):
 class _Kernel:
     def __init__(self, library: _Library, name: str) -> None:
         if name not in library.parameters:
-            raise ValueError(f'no extern "C" kernel {name!r}; there are: {", ".join(library.parameters) or "none"}')
+            known = ", ".join(library.parameters) or "none"
+            raise ValueError(f'no extern "C" kernel {name!r}; there are: {known}')
         self._name = name
         self._static_shared = library.static_shared[name]
         self._launch = library.dll[f"{name}_launch"]
@@ -140,7 +145,7 @@ class _Kernel:
             pointers, (ctypes.c_uint * 6)(*dims), ctypes.c_size_t(shared_mem), int(CpuModule.reverse)
         )
         if error:
-            raise RuntimeError(f"kernel {self._name!r}, {error.decode()}")
+            raise RuntimeError(f"kernel {self._name!r}: {_explain(error.decode())}")
 
     def _dims(self, what: str, dims: tuple[int, ...], limits: tuple[int, ...]) -> tuple[int, ...]:
         if not isinstance(dims, tuple) or not 1 <= len(dims) <= 3:
@@ -154,22 +159,32 @@ class _Kernel:
     def _value(where: str, kind: str, value: Any) -> np.ndarray[Any, Any]:
         """An array whose memory holds what the kernel is passed: a scalar, or the address of an array."""
         code = kind.removeprefix("const ").removesuffix("*")
-        expected = "any type" if code == "V" else np.dtype(code).name
+        expected = "any type" if code[0] == "V" else np.dtype(code).name
         if kind.endswith("*"):
             if not isinstance(value, np.ndarray):
                 raise TypeError(f"{where} must be an array of {expected}, got {type(value).__name__}")
             # Kernels see complex numbers as pairs of reals, by either type.
             accepted = {"f4": ("f4", "c8"), "f8": ("f8", "c16"), "c8": ("f4", "c8"), "c16": ("f8", "c16")}
-            if code != "V" and not any(value.dtype == np.dtype(c) for c in accepted.get(code, (code,))):
+            if code[0] != "V" and not any(value.dtype == np.dtype(c) for c in accepted.get(code, (code,))):
                 raise TypeError(f"{where} must be an array of {expected}, got {value.dtype}")
             if not kind.startswith("const ") and not value.flags.writeable:
                 raise TypeError(f"{where} is a read-only array, but the kernel's pointer is not const")
             return np.array(value.ctypes.data, dtype=np.uintp)
         if not isinstance(value, np.generic):  # of a Python number CuPy would guess the type
             raise TypeError(f"{where} must be a NumPy scalar of {expected}, got {type(value).__name__}")
-        if code != "V" and value.dtype != np.dtype(code):
+        if code[0] != "V" and value.dtype != np.dtype(code):
             raise TypeError(f"{where} must be a NumPy scalar of {expected}, got {value.dtype}")
         return np.array(value)
+
+
+def _explain(error: str) -> str:
+    """Put the threads that do the same into one line."""
+    headline, *threads = error.splitlines()
+    groups: dict[str, list[int]] = {}
+    for i, doing in enumerate(threads):
+        groups.setdefault(doing, []).append(i)
+    lines = (f"{len(group)} threads ({group[0]}, ...) {doing}" for doing, group in groups.items())
+    return "\n  ".join([headline, *lines])
 
 
 @functools.cache
@@ -184,8 +199,8 @@ def _build(code: str, options: tuple[str, ...]) -> _Library:
     defines = "".join(f"#define {name} {value if equals else 1}\n" for name, equals, value in macros)
     expanded = _compiler("-E", "-P", "-x", "c++", "-", text=f"{defines}{code}")
     parameters = {
-        name: [re.findall(r"\w+", parameter)[-1] for parameter in text.split(",") if text.strip() not in ("", "void")]
-        for name, text in _KERNEL.findall(expanded)
+        name: [re.findall(r"\w+", parameter)[-1] for parameter in text.split(",") if parameter.strip()]
+        for name, text in _KERNEL.findall(_BOUNDS.sub("", expanded))
     }
     exports = "".join(f"CUDA_ON_CPU_EXPORT({name})\n" for name in parameters)
     source = f'#include "{_HEADER}"\n{defines}#line 1 "kernel.cu"\n{code}\n{exports}'
@@ -205,16 +220,13 @@ def _compiler(*arguments: str, text: str) -> str:
     return result.stdout
 
 
-def _static_shared(path: Path, kernels: Sequence[str] | dict[str, Any]) -> dict[str, int]:
-    """Bytes of static shared memory of each kernel, those of ``__device__`` functions counted for every kernel."""
-    table = subprocess.run(["nm", "--format=sysv", str(path)], capture_output=True, text=True, check=True).stdout
-    sizes = {name: 0 for name in kernels}
-    for line in table.splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) < 5 or fields[3] != "TLS" or not fields[0].startswith("_Z"):  # smem has no mangled name
-            continue
-        owner = re.match(r"_ZZ(\d+)", fields[0])
-        name = fields[0][owner.end() :][: int(owner[1])] if owner else ""
+def _static_shared(path: Path, kernels: Iterable[str]) -> dict[str, int]:
+    """Bytes of static shared memory by kernel; an array of a ``__device__`` function counts for all."""
+    sizes = dict.fromkeys(kernels, 0)
+    nm = subprocess.run(["nm", "--format=sysv", str(path)], capture_output=True, text=True, check=True)
+    for symbol in re.finditer(r"^(_Z\S*) *\|[^|]*\|[^|]*\| *TLS\|([0-9a-f]+)", nm.stdout, re.MULTILINE):
+        owner = re.match(r"_ZZ(\d+)", symbol[1])  # _ZZ3sumE4part is the array `part` of the kernel `sum`
+        name = symbol[1][owner.end() :][: int(owner[1])] if owner else ""
         for kernel in [name] if name in sizes else sizes:
-            sizes[kernel] += int(fields[4], 16)
+            sizes[kernel] += int(symbol[2], 16)
     return sizes

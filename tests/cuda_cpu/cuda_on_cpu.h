@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <map>
-#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -92,7 +90,8 @@ static uint3 grid, block, block_index;
 static bool reversed;
 static void (*kernel_call)(void**);
 static void** kernel_args;
-static std::string error;
+static char error[1 << 17];  // room for a line about each thread; no std::string, it doubles the build time
+static size_t error_length;
 // Not a power of two, so that the tops of the stacks do not all fall into the same few cache sets.
 constexpr size_t STACK = 65 * 1024 + 64;
 
@@ -104,18 +103,13 @@ inline void run_thread() {
     kernel_call(kernel_args);
     wait(DONE);
 }
-inline std::string where(const Fibre& f) {
-    const std::string line = ", line " + std::to_string(f.line);
-    char mask[16];
-    snprintf(mask, sizeof mask, "(0x%08x)", f.mask);
-    return f.state == DONE    ? "returned"
-           : f.state == BLOCK ? "waiting at __syncthreads()" + line
-                              : std::string("waiting at ") + f.operation + mask + line;
+template <class... A> void report(const char* format, A... values) {
+    error_length += snprintf(error + error_length, sizeof error - error_length, format, values...);
 }
-inline void fail(const std::string& reason) {
-    if (error.empty())
-        error = "block (" + std::to_string(block_index.x) + ", " + std::to_string(block_index.y) + ", " +
-                std::to_string(block_index.z) + "): " + reason;
+template <class... A> void fail(const char* format, A... values) {
+    if (error_length) return;  // the first failure is the one to tell
+    report("block (%u, %u, %u): ", block_index.x, block_index.y, block_index.z);
+    report(format, values...);
 }
 inline uint64_t warp_operation(const char* name, unsigned int mask, uint64_t value, int source, int line) {
     const int lane = (current - fibres) % 32;
@@ -125,8 +119,7 @@ inline uint64_t warp_operation(const char* name, unsigned int mask, uint64_t val
     current->source = source;
     current->line = line;
     if (!(mask >> lane & 1)) {
-        fail(std::string(name) + ", line " + std::to_string(line) + ": lane " + std::to_string(lane) +
-             " is not in its own mask");
+        fail("%s, line %d: lane %d is not in its own mask 0x%08x", name, line, lane, mask);
         wait(DONE);
     }
     wait(WARP);
@@ -154,7 +147,7 @@ inline bool open_warp_operation(unsigned int first, unsigned int lead) {  // lea
 }
 inline void run_warp(unsigned int first) {  // until no lane can go on by itself
     const unsigned int lanes = threads - first < 32 ? threads - first : 32;
-    for (bool opened = true; opened && error.empty();) {
+    for (bool opened = true; opened && !error_length;) {
         for (unsigned int i = 0; i < lanes; ++i) {
             current = &fibres[first + (reversed ? lanes - 1 - i : i)];
             if (current->state == READY) cuda_on_cpu_swap(&scheduler, &current->context);
@@ -163,31 +156,33 @@ inline void run_warp(unsigned int first) {  // until no lane can go on by itself
         for (unsigned int lane = 0; lane < lanes; ++lane) opened |= open_warp_operation(first, lane);
     }
 }
+inline void report_deadlock() {  // a headline, then a line for each thread
+    fail("no barrier can open");
+    for (unsigned int i = 0; i < threads; ++i) {
+        const Fibre& f = fibres[i];
+        if (f.state == DONE) report("\nreturned");
+        else if (f.state == BLOCK) report("\nwaiting at __syncthreads(), line %d", f.line);
+        else report("\nwaiting at %s(0x%08x), line %d", f.operation, f.mask, f.line);
+    }
+}
 inline void run_block(char* stacks) {
     for (unsigned int i = 0; i < threads; ++i) {
         fibres[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
         fibres[i].state = READY;
         cuda_on_cpu_start(&fibres[i].context, stacks + i * STACK, STACK, run_thread);
     }
-    while (error.empty()) {
+    for (;;) {
         const unsigned int warps = (threads + 31) / 32;
         for (unsigned int w = 0; w < warps; ++w) run_warp(32 * (reversed ? warps - 1 - w : w));
-        bool same = fibres[0].state != WARP;  // all at one barrier, or all returned
+        if (error_length) return;
+        const State state = fibres[0].state;
+        const int line = fibres[0].line;  // two __syncthreads() in two branches are not one barrier
+        bool same = state != WARP;
         for (unsigned int i = 1; i < threads && same; ++i)
-            same = fibres[i].state == fibres[0].state && (fibres[0].state == DONE || fibres[i].line == fibres[0].line);
-        if (same && fibres[0].state == DONE) return;
-        if (same)
-            for (unsigned int i = 0; i < threads; ++i) fibres[i].state = READY;
-        else {
-            std::map<std::string, std::pair<unsigned int, unsigned int>> groups;  // where: first thread, how many
-            for (unsigned int i = 0; i < threads; ++i)
-                ++groups.emplace(where(fibres[i]), std::make_pair(i, 0u)).first->second.second;
-            std::string text = "deadlock, no barrier can open:";
-            for (const auto& g : groups)
-                text += "\n  " + std::to_string(g.second.second) + " thread(s), the first is " +
-                        std::to_string(g.second.first) + ": " + g.first;
-            fail(text);
-        }
+            same = fibres[i].state == state && (state == DONE || fibres[i].line == line);
+        if (!same) return report_deadlock();
+        if (state == DONE) return;
+        for (unsigned int i = 0; i < threads; ++i) fibres[i].state = READY;
     }
 }
 inline int find_shared(dl_phdr_info* info, size_t, void* found) {  // the thread_local segment of this library
@@ -202,47 +197,48 @@ inline int find_shared(dl_phdr_info* info, size_t, void* found) {  // the thread
             *static_cast<std::pair<void*, size_t>*>(found) = {info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
     return ours;
 }
-inline const char* launch(void (*call)(void**), void** args, const unsigned int* dims, size_t dynamic, bool reverse) {
+inline const char* launch(void (*call)(void**), void** args, const unsigned int* dims, size_t dynamic,
+                          bool reverse) {
     kernel_call = call, kernel_args = args, reversed = reverse;
     grid = {dims[0], dims[1], dims[2]}, block = {dims[3], dims[4], dims[5]};
     threads = block.x * block.y * block.z;
-    error.clear();
+    error_length = error[0] = 0;
     smem[0] = 0;  // the segment exists once it has been touched
     std::pair<void*, size_t> shared;
     dl_iterate_phdr(find_shared, &shared);
     void* stacks = mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stacks == MAP_FAILED) return "no memory for the stacks";
     const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
-    for (uint64_t n = 0; n < blocks && error.empty(); ++n) {
+    for (uint64_t n = 0; n < blocks && !error_length; ++n) {
         const uint64_t b = reverse ? blocks - 1 - n : n;
         block_index = {unsigned(b % grid.x), unsigned(b / grid.x % grid.y), unsigned(b / grid.x / grid.y)};
         memset(shared.first, 0xFF, shared.second);  // NaN, -1: what was never written must not look like zero
         run_block(static_cast<char*>(stacks));
         const unsigned char* rest = smem + dynamic;
         if (dynamic < sizeof smem && (*rest != 0xFF || memcmp(rest, rest + 1, sizeof smem - dynamic - 1)))
-            fail("smem was written beyond shared_mem = " + std::to_string(dynamic) + " bytes");
+            fail("smem was written beyond shared_mem = %zu bytes", dynamic);
     }
     munmap(stacks, threads * STACK);
-    return error.c_str();
+    return error;
 }
 
-template <class T> std::string code() {  // as NumPy spells it; "V" stands for any type
-    if constexpr (std::is_void_v<T>) return "V";
-    else {
-        const bool pair = std::is_same_v<T, float2> || std::is_same_v<T, double2>;
-        const char* kind = pair                         ? "c"
-                           : std::is_same_v<T, bool>    ? "b"
-                           : std::is_floating_point_v<T> ? "f"
-                           : !std::is_integral_v<T>     ? "V"
-                           : std::is_signed_v<T>        ? "i" : "u";
-        return *kind == 'V' ? kind : kind + std::to_string(sizeof(T));
-    }
+template <class A> void describe(char*& to) {  // like "const f8*;", types as NumPy spells them, "V": any other
+    using T = std::remove_cv_t<std::remove_pointer_t<A>>;
+    const char kind = std::is_same_v<T, float2> || std::is_same_v<T, double2> ? 'c'
+                      : std::is_same_v<T, bool>                              ? 'b'
+                      : std::is_floating_point_v<T>                          ? 'f'
+                      : !std::is_integral_v<T>                               ? 'V'
+                      : std::is_signed_v<T>                                  ? 'i' : 'u';
+    const int size = sizeof(std::conditional_t<std::is_void_v<T>, char, T>);
+    to += sprintf(to, "%s%c%d%s;", std::is_const_v<std::remove_pointer_t<A>> ? "const " : "", kind, size,
+                  std::is_pointer_v<A> ? "*" : "");
 }
-template <class A> std::string describe() {
-    using T = std::remove_pointer_t<A>;
-    return (std::is_const_v<T> ? "const " : "") + code<std::remove_cv_t<T>>() + (std::is_pointer_v<A> ? "*;" : ";");
+template <class... A> const char* signature(void (*)(A...)) {
+    static char text[16 * sizeof...(A) + 1];
+    char* to = text;
+    (describe<A>(to), ...);
+    return text;
 }
-template <class... A> std::string signature(void (*)(A...)) { return (std::string() + ... + describe<A>()); }
 template <class... A, size_t... I>
 void call(void (*kernel)(A...), void** args, std::index_sequence<I...>) { kernel(*static_cast<A*>(args[I])...); }
 template <class... A> void call(void (*kernel)(A...), void** args) {
@@ -300,13 +296,14 @@ inline int __all_sync(unsigned int mask, int test, int line = __builtin_LINE()) 
     T NAME(unsigned int mask, T value, ARGUMENT by, int width = 32, int line = __builtin_LINE()) {           \
         const int me = cuda_on_cpu::lane(), low = me & -width, high = low + width - 1;                       \
         (void)high;                                                                                          \
-        if (width < 1 || width > 32 || (width & (width - 1))) cuda_on_cpu::fail(#NAME ": width must be a power of two"); \
+        if (width < 1 || width > 32 || (width & (width - 1)))                                                \
+            cuda_on_cpu::fail(#NAME ", line %d: width must be a power of two up to 32", line);               \
         return cuda_on_cpu::shuffle(#NAME, mask, value, SOURCE, line);                                       \
     }
 CUDA_ON_CPU_SHUFFLE(__shfl_sync, int, low + (by & (width - 1)))
-CUDA_ON_CPU_SHUFFLE(__shfl_xor_sync, int, (me ^ by) > high ? me : me ^ by)
-CUDA_ON_CPU_SHUFFLE(__shfl_up_sync, unsigned int, me - low < int(by) ? me : me - int(by))
-CUDA_ON_CPU_SHUFFLE(__shfl_down_sync, unsigned int, high - me < int(by) ? me : me + int(by))
+CUDA_ON_CPU_SHUFFLE(__shfl_xor_sync, int, unsigned(me ^ by) > unsigned(high) ? me : me ^ by)
+CUDA_ON_CPU_SHUFFLE(__shfl_up_sync, unsigned int, unsigned(me - low) < by ? me : me - int(by))
+CUDA_ON_CPU_SHUFFLE(__shfl_down_sync, unsigned int, unsigned(high - me) < by ? me : me + int(by))
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
@@ -379,10 +376,9 @@ template <class A, class B> std::common_type_t<A, B> max(A a, B b) {
 // After the kernels' source, once for each kernel.
 #define CUDA_ON_CPU_EXPORT(KERNEL)                                                                   \
     extern "C" __attribute__((visibility("default"))) const char* KERNEL##_signature() {             \
-        static const std::string text = cuda_on_cpu::signature(KERNEL);                              \
-        return text.c_str();                                                                         \
+        return cuda_on_cpu::signature(::KERNEL);                                                     \
     }                                                                                                \
     extern "C" __attribute__((visibility("default"))) const char* KERNEL##_launch(                   \
         void** args, const unsigned int* dims, size_t dynamic, int reverse) {                        \
-        return cuda_on_cpu::launch([](void** a) { cuda_on_cpu::call(KERNEL, a); }, args, dims, dynamic, reverse); \
+        return cuda_on_cpu::launch([](void** a) { cuda_on_cpu::call(::KERNEL, a); }, args, dims, dynamic, reverse); \
     }

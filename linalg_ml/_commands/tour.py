@@ -1,0 +1,154 @@
+"""Run every capability on real data: one table, and a page with pictures.
+
+A wing brings its stop in ``linalg_ml/<wing>/_tour.py``, found by that name.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module, resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._text import duration, error, glued, reason, table
+
+if TYPE_CHECKING:
+    from .._core.tour import TourStop
+    from ._page import Visit
+
+NAME = "tour"
+
+_ROOT = __package__.partition(".")[0]
+_HEADER = ("capability", "data", "size", "quality", "our time", "usual tool", "error we gave", "true error")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take where the page goes, and how much is said."""
+    page = parser.add_mutually_exclusive_group()
+    page.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("linalg_ml_tour.html"),
+        metavar="PATH",
+        help="where the page is written (default: %(default)s)",
+    )
+    page.add_argument("--no-html", dest="html", action="store_false", help="print the table, write no page")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of what fails")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Visit all stops, print the table, write the page; 1 if a stop failed."""
+    from .._core.progress import progress
+    from ._pictures import can_draw
+
+    if args.html:
+        _refuse_unwritable(args.output)  # now, and not after a minute of work
+    draw = args.html and can_draw()
+    stops = find_stops()
+    visits = [_visit(*stop, draw) for stop in progress(stops.items(), "tour", total=len(stops), verbose=True)]
+    print(_table(visits))
+    _explain(visits, args.verbose)
+    if args.html:
+        _write(visits, args.output, draw)
+    return int(any(visit.problem for visit in visits))
+
+
+# --- the stops ----------------------------------------------------------------------------------------
+
+
+def find_stops() -> dict[str, Callable[[], "TourStop"]]:
+    """List the wings that have a stop; nothing of theirs is imported before it is visited."""
+    wings = (folder for folder in resources.files(_ROOT).iterdir() if folder.joinpath("_tour.py").is_file())
+    return {wing: partial(_stop, wing) for wing in sorted(folder.name for folder in wings)}
+
+
+def _stop(wing: str) -> "TourStop":
+    return import_module(f"{_ROOT}.{wing}._tour").stop()
+
+
+def _visit(wing: str, stop: Callable[[], "TourStop"], draw: bool) -> "Visit":
+    """Run and draw one stop; what it raises is its result, so that the others still run."""
+    from . import _pictures
+    from ._page import Visit
+
+    result, picture = None, ""
+    try:
+        result = stop()
+        if draw and result.picture is not None:
+            picture = _pictures.draw(result.picture)
+    except Exception as problem:
+        return Visit(wing, result, problem=problem)
+    return Visit(wing, result, picture)
+
+
+# --- what is said about them --------------------------------------------------------------------------
+
+
+def _table(visits: Sequence["Visit"]) -> str:
+    columns = min(shutil.get_terminal_size(fallback=(110, 24)).columns, 120)
+    return table(_HEADER, [_row(visit) for visit in visits], max(columns, 80))
+
+
+def _row(visit: "Visit") -> tuple[str, ...]:
+    stop = visit.stop
+    if stop is None:
+        assert visit.problem is not None
+        return visit.wing, f"failed: {reason(visit.problem)}"
+    return (
+        stop.capability,
+        glued(stop.data),
+        glued(stop.size),
+        glued(stop.quality),
+        duration(stop.seconds),
+        f"{stop.usual_tool}: {duration(stop.usual_seconds)}",
+        error(stop.claimed_error),
+        error(stop.true_error),
+    )
+
+
+def _explain(visits: Sequence["Visit"], verbose: bool) -> None:
+    """Say what the table does not: pictures that failed, and tracebacks if asked for."""
+    for visit in visits:
+        if visit.problem is None:
+            continue
+        if visit.stop is not None:
+            print(f"\nThe picture of {visit.wing} failed: {reason(visit.problem)}")
+        if verbose:
+            traceback.print_exception(visit.problem, file=sys.stderr)
+
+
+# --- the page -----------------------------------------------------------------------------------------
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise OSError if no file can be put at `path`; found out by trying, which leaves nothing behind."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "Is a directory")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
+
+
+def _write(visits: Sequence["Visit"], path: Path, draw: bool) -> None:
+    from ._page import page
+
+    _replace(path, page(visits, pictures_missing=not draw))
+    print(f"\nThe page with pictures: {path.resolve()}" if draw else f"\nThe page: {path.resolve()}")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write in one step: a reader sees the old page or the new one, and a failure leaves the old one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # not mkstemp's, which nobody else may read
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,232 @@
+"""A tall matrix as blocks of rows: in memory, on disk, sparse, on a device, on a cluster, or arriving.
+
+What must scale is written once over `blocks`, `map_reduce` and `map_rows`. On dask the reduction is dask's own
+tree; nothing distributed is written here.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from array_api_compat import is_dask_array
+
+from .arrays import Array, can_write, cast, check_array, compute_dtype, is_sparse, namespace
+
+T = TypeVar("T")
+Function = Callable[[Array, int], T]  # of a block of rows and the number of its first row
+
+_BLOCK_BYTES = 2**24  # large enough to hide what a block costs, small enough to stay in a large cache
+
+
+def as_rows(A: Any, name: str = "A", *, complex_ok: bool = True) -> "Rows":
+    """Return `A` as rows that are read in blocks.
+
+    Parameters
+    ----------
+    A : array, numpy.memmap, sparse matrix, dask array, or iterable of blocks
+        With rows along the first axis; 1-d is one number a row, nested lists are a matrix. An iterable yields
+        blocks (2-d) or single rows (1-d) of equal width; a generator can be read once.
+    name : str
+        What the caller calls this argument, for errors.
+    complex_ok : bool
+        Whether complex numbers are accepted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What cannot be read as rows of numbers.
+    """
+    if is_dask_array(A):
+        return _DaskRows(A, name, complex_ok)
+    if not is_sparse(A) and not hasattr(A, "dtype") and _yields_blocks(A):
+        return _IterableRows(A, name, complex_ok)
+    A = check_array(
+        A, name, ndim=(1, 2), sparse_ok=True, complex_ok=complex_ok, finite=False, convert=False
+    )
+    return _ArrayRows(A, name, complex_ok)
+
+
+def _yields_blocks(A: Any) -> bool:
+    """Tell iterables of arrays from nested lists of numbers."""
+    if isinstance(A, list | tuple):
+        return len(A) > 0 and (is_sparse(A[0]) or getattr(A[0], "ndim", 0) > 0)
+    return isinstance(A, Iterable) and not isinstance(A, str | bytes | dict) and not hasattr(A, "__array__")
+
+
+class Rows:
+    """Rows of numbers, read in blocks.
+
+    Attributes
+    ----------
+    shape : tuple
+        (n,) or (n, d); None for a length that is known only at the end.
+    dtype : str
+        Name of the dtype that blocks come in.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __init__(self, name: str, complex_ok: bool):
+        self._name, self._complex_ok = name, complex_ok
+
+    def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
+        """Yield (number of the first row, block): views of what is in memory, rows and dtype checked.
+
+        Where the blocks are cut here and not by the caller, all but the last have a multiple of `multiple_of`
+        rows.
+        """
+        raise TypeError("blocks() belongs to a kind of rows")
+
+    def map_reduce(self, function: Function, combine: Callable[[T, T], T], *, multiple_of: int = 1) -> T:
+        """Return the combination, in order, of ``function(block, start)`` over all blocks; one pass."""
+        values = (function(block, start) for start, block in self.blocks(multiple_of))
+        return functools.reduce(combine, values)
+
+    def map_rows(self, function: Function) -> Any:
+        """Return the rows ``function(block, start)`` of all blocks, stacked as the input was."""
+        raise TypeError("map_rows() belongs to a kind of rows")
+
+
+def _check_block(block: Any, rows: Rows, start: int) -> Array:
+    name = f"{rows._name} from row {start} on"
+    return check_array(block, name, ndim=(1, 2), sparse_ok=True, complex_ok=rows._complex_ok, finite=False)
+
+
+class _ArrayRows(Rows):
+    """Rows of one array: dense of any namespace, memmap, or CSR."""
+
+    def __init__(self, A: Array, name: str, complex_ok: bool):
+        super().__init__(name, complex_ok)
+        self.array = A
+        self.shape = tuple(A.shape)
+        self.dtype = compute_dtype(A.dtype, name, complex_ok=complex_ok)
+
+    def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
+        n = self.array.shape[0]
+        if is_sparse(self.array):
+            row_bytes = 12 * max(1, self.array.nnz // n)
+        else:
+            row_bytes = np.dtype(self.dtype).itemsize * (self.array.shape[1] if self.array.ndim == 2 else 1)
+        size = max(1, _BLOCK_BYTES // row_bytes)
+        size += -size % multiple_of
+        for start in range(0, n, size):
+            stop = start + size
+            part = self.array[start:stop] if is_sparse(self.array) else self.array[start:stop, ...]
+            yield start, cast(part, self.dtype)
+
+    def map_rows(self, function: Function) -> Array:
+        n, out, parts = self.shape[0], None, []
+        for start, block in self.blocks():
+            part = function(block, start)
+            if not is_sparse(part) and can_write(part):  # fill one result: no second copy at the end
+                if out is None:
+                    out = namespace(part).empty((n, *part.shape[1:]), dtype=part.dtype)
+                out[start : start + part.shape[0], ...] = part
+            else:
+                parts.append(part)
+        if out is not None:
+            return out
+        if is_sparse(parts[0]):
+            from scipy import sparse
+
+            return sparse.vstack(parts, format="csr")
+        return namespace(parts[0]).concat(parts, axis=0)
+
+
+class _IterableRows(Rows):
+    """Rows that arrive as blocks or one by one; read once if it is a generator, else as often as asked."""
+
+    def __init__(self, blocks: Iterable, name: str, complex_ok: bool):
+        super().__init__(name, complex_ok)
+        self._source = blocks
+        self._spent = False
+        self.shape = (None, None)
+        self.dtype = ""
+
+    def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
+        if self._spent:
+            raise ValueError(
+                f"{self._name} is an iterator that was read already, and this needs another pass; give an array or a "
+                "list of blocks"
+            )
+        self._spent = iter(self._source) is self._source
+        start, width = 0, None
+        for item in self._source:
+            block = _check_block(item, self, start)
+            block = block[None, :] if block.ndim == 1 else block
+            width = width or block.shape[1]
+            if block.shape[1] != width:
+                raise ValueError(
+                    f"{self._name} must yield blocks of one width, got {block.shape[1]} columns at row {start} after "
+                    f"blocks of {width}"
+                )
+            yield start, block
+            start += block.shape[0]
+        if start == 0:
+            raise ValueError(f"{self._name} is empty: it yielded no block")
+        self.shape = (start, width)
+
+    def map_rows(self, function: Function) -> Iterator[Array]:
+        return (function(block, start) for start, block in self.blocks())
+
+
+class _DaskRows(Rows):
+    """Rows of a dask array: its chunks are the blocks."""
+
+    def __init__(self, A: Any, name: str, complex_ok: bool):
+        super().__init__(name, complex_ok)
+        if A.ndim not in (1, 2):
+            raise ValueError(f"{name} must be 1-d or 2-d, got a dask array of shape {A.shape}")
+        if any(size != size for axis in A.chunks for size in axis):
+            raise ValueError(f"{name} is a dask array of unknown chunk sizes; call {name}.compute_chunk_sizes() first")
+        if 0 in A.shape:
+            raise ValueError(f"{name} is empty: got shape {A.shape}, every axis must be at least 1 long")
+        self.dtype = compute_dtype(A.dtype, name, complex_ok=complex_ok)
+        self.shape = A.shape
+        self._array = A if A.ndim == 1 else A.rechunk({1: -1})
+        sizes = self._array.chunks[0]
+        self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+
+    def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
+        for start, part in zip(self._starts, self._array.to_delayed().ravel(), strict=True):
+            yield start, _check_block(part.compute(), self, start)
+
+    def map_reduce(
+        self, function: Function, combine: Callable[[T, T], T], *, multiple_of: int = 1, compute: bool = True
+    ) -> Any:
+        """As `Rows.map_reduce`, on the workers; dask's delayed value if not `compute`."""
+        from dask import bag, delayed
+
+        one = delayed(_one, pure=True)
+        parts = zip(self._array.to_delayed().ravel(), self._starts, strict=True)
+        values = bag.from_delayed([one(function, part, start, self._name) for part, start in parts])
+        total = values.reduction(
+            operator.itemgetter(0),
+            functools.partial(functools.reduce, combine),
+            split_every=8,
+            out_type=delayed,
+        )
+        return total.compute() if compute else total
+
+    def map_rows(self, function: Function) -> Any:
+        """Return a dask array whose chunks are ``function(block, start)``."""
+        from dask import array, delayed
+
+        one = delayed(_one, pure=True)
+        meta = function(np.ones((1, *self.shape[1:]), self.dtype), 0)
+        parts = zip(self._array.to_delayed().ravel(), self._starts, self._array.chunks[0], strict=True)
+        return array.concatenate(
+            [
+                array.from_delayed(one(function, part, start, self._name)[0], (size, *meta.shape[1:]), meta=meta[:0])
+                for part, start, size in parts
+            ]
+        )
+
+
+def _one(function: Function, block: Any, start: int, name: str) -> list:
+    """Check one chunk and apply `function`, as the one item of a dask bag's partition."""
+    rows = Rows(name, True)
+    return [function(_check_block(block, rows, start), start)]
