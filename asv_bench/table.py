@@ -1,8 +1,8 @@
 """Run the asv suite once on the working tree and print one table.
 
 Each benchmark runs a single time (asv's ``--quick``): enough to see that all of them work and what they cost
-to within a factor of two. Needs neither a network nor a commit, writes nothing, and exits with 1 if a benchmark
-fails. For numbers to compare, use asv itself: see README.md.
+to within a factor of two. Needs neither a network nor a commit, writes nothing, and exits with 1 if a
+benchmark fails. For numbers to compare, use asv itself: see README.md.
 """
 
 import argparse
@@ -78,7 +78,8 @@ def cases(benchmark):
 
 def describe(benchmark, case):
     """Return what the case stands for, ``operator=SRHT, n_sketch=64``."""
-    return ", ".join(f"{name}={value.strip(chr(39))}" for name, value in zip(benchmark["param_names"], case))
+    pairs = zip(benchmark["param_names"], case, strict=bool(case))
+    return ", ".join(name + "=" + value.strip("'") for name, value in pairs)
 
 
 def show(value, unit):

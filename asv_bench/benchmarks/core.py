@@ -13,8 +13,8 @@ def _nothing(start, stop):
 class Words:
     """Draw 2²² random words: one for each of many rows, and many for each of few."""
 
-    params = [[1, 64]]
-    param_names = ["count"]
+    params = (1, 64)
+    param_names = ("count",)
 
     def setup(self, count):
         self.ids = range(2**22 // count)

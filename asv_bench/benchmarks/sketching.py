@@ -7,8 +7,8 @@ from scipy.linalg import qr, svdvals
 from linalg_ml import sketching
 from linalg_ml.sketching import SubsampledHadamardProjection, TensorSRHT, fwht
 
-OPERATORS = ["SRHT", "SRTT", "Gaussian", "SparseSign", "CountSketch"]
-DTYPES = ["float32", "float64"]
+OPERATORS = "SRHT", "SRTT", "Gaussian", "SparseSign", "CountSketch"
+DTYPES = "float32", "float64"
 
 
 def normal(shape, dtype="float64"):
@@ -22,8 +22,8 @@ def operator(name, n, m, rng=0):
 class FWHT:
     """The fast Walsh–Hadamard transform along the first axis."""
 
-    params = [[(2**17, 32), (2**21,)], DTYPES]
-    param_names = ["shape", "dtype"]
+    params = ((2**17, 32), (2**21,)), DTYPES
+    param_names = "shape", "dtype"
 
     def setup(self, shape, dtype):
         self.x = normal(shape, dtype)
@@ -36,8 +36,8 @@ class FWHT:
 class FWHTRounding:
     """The forward error of the transform in float32, beside float64."""
 
-    params = [[2**10, 2**20]]
-    param_names = ["n"]
+    params = 2**10, 2**20
+    param_names = ("n",)
     unit = "relative error"
 
     def track_float32(self, n):
@@ -50,8 +50,8 @@ class Apply:
     """``S @ A`` for a dense tall A; the operator is made anew, so that its drawing is counted."""
 
     n, d = 2**16, 32
-    params = [OPERATORS, [64, 512], DTYPES]
-    param_names = ["operator", "n_sketch", "dtype"]
+    params = OPERATORS, (64, 512), DTYPES
+    param_names = "operator", "n_sketch", "dtype"
 
     def setup(self, name, n_sketch, dtype):
         self.A = normal((self.n, self.d), dtype)
@@ -65,8 +65,8 @@ class ApplySparse:
     """``S @ A`` for a sparse A, ten entries in a row."""
 
     n, d = 2**17, 1000
-    params = [["SparseSign", "CountSketch"]]
-    param_names = ["operator"]
+    params = "SparseSign", "CountSketch"
+    param_names = ("operator",)
 
     def setup(self, name):
         columns = np.random.default_rng(0).integers(0, self.d, 10 * self.n)
@@ -81,8 +81,8 @@ class ApplySparse:
 class ApplyKron:
     """The sketch of Kronecker products of columns, of which none is formed."""
 
-    params = [["all", "matched"]]
-    param_names = ["pairing"]
+    params = "all", "matched"
+    param_names = ("pairing",)
 
     def setup(self, pairing):
         self.S = TensorSRHT((2**12, 2**12), 2048, rng=0)
@@ -96,8 +96,8 @@ class ApplyKron:
 class Projection:
     """The estimator: samples in rows, so the sketch runs along their features."""
 
-    params = [DTYPES]
-    param_names = ["dtype"]
+    params = DTYPES
+    param_names = ("dtype",)
 
     def setup(self, dtype):
         self.X = normal((1000, 2**12), dtype)
@@ -115,8 +115,8 @@ class Memory:
     """
 
     n, d = 2**18, 32
-    params = [["fwht", *OPERATORS, "apply_kron", "transform"]]
-    param_names = ["call"]
+    params = "fwht", *OPERATORS, "apply_kron", "transform"
+    param_names = ("call",)
 
     def setup(self, call):
         self.A = normal((2, self.n // 8, self.d) if call == "apply_kron" else (self.n, self.d))
@@ -134,15 +134,15 @@ class Memory:
 
 
 class Distortion:
-    """The worst distortion max |σ(S U) − 1| over fixed seeds, at four rows of the sketch for each column of U.
+    """The worst distortion max |σ(S U) − 1| over fixed seeds, at four sketch rows for each column of U.
 
-    Identity columns are as coherent as columns get, and lie as a Hadamard matrix likes them least: next to each
-    other, or at a stride that is a power of two. A good sketch has about √(d/m) = 0.5; at 1 it is singular.
+    Identity columns are as coherent as columns get, and lie as a Hadamard matrix likes them least: next to
+    each other, or at a stride that is a power of two. A good sketch has about √(d/m) = 0.5; 1 is singular.
     """
 
     n, d, seeds = 4096, 32, range(5)
-    params = [OPERATORS, ["identity", "Gaussian"]]
-    param_names = ["operator", "columns"]
+    params = OPERATORS, ("identity", "Gaussian")
+    param_names = "operator", "columns"
     unit = "max|σ−1|"
 
     def setup(self, name, columns):

@@ -213,5 +213,4 @@ def _formula(text: str) -> str:
 
 
 def _bar(label: str, share: float, text: str) -> str:
-    bar = f'<span class="bar" style="width:{100 * share:.1f}%"></span>'
-    return f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd>{bar}</div>"
+    return f'<div style="--share:{100 * share:.1f}%"><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>'

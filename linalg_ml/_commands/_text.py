@@ -87,7 +87,8 @@ def reason(problem: BaseException) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     """Lay out a table of at most `width` columns; what is too long is wrapped in its cell.
 
-    A row with fewer cells than the header has its last one reach to the right edge.
+    A row with fewer cells than the header has its last one reach to the right edge. Where not even the
+    longest words fit side by side, each row becomes a list.
 
     >>> print(table(["tool", "result"], [["svd", "exact but slow"], ["srht", "fast"]], 14))
     tool  result
@@ -98,7 +99,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> s
     srht  fast
     """
     full = [header, *(row for row in rows if len(row) == len(header))]
-    widths = _widths(list(zip(*full, strict=True)), width - len(_GAP) * (len(header) - 1))
+    room = width - len(_GAP) * (len(header) - 1)
+    widths = _widths(list(zip(*full, strict=True)), room)
+    if sum(widths) > room:
+        return "\n\n".join(_list(header, row, width) for row in rows).replace("\xa0", " ")
     rule = _GAP.join("-" * width for width in widths)
     blocks = [_lines(row, _spanned(widths, len(row))) for row in rows]
     between = "\n\n" if any("\n" in block for block in blocks) else "\n"
@@ -106,17 +110,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> s
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Narrow columns until all fit, each time the one that gets the fewest lines by it.
-
-    Words are broken only if nothing else helps.
-    """
+    """Narrow columns until all fit or words would break: each time the one that gets the fewest lines."""
     lengths = [max(map(len, column)) for column in columns]
     longest_words = [max(len(word) for cell in column for word in cell.split(" ")) for column in columns]
     widths = list(lengths)
-    for least in (longest_words, [1] * len(columns)):
-        while sum(widths) > room and (wide := [i for i, width in enumerate(widths) if width > least[i]]):
-            cheapest = min(wide, key=lambda i: lengths[i] / (widths[i] - 1))
-            widths[cheapest] -= 1
+    while sum(widths) > room and (wide := [i for i, width in enumerate(widths) if width > longest_words[i]]):
+        cheapest = min(wide, key=lambda i: lengths[i] / (widths[i] - 1))
+        widths[cheapest] -= 1
     return widths
 
 
@@ -131,3 +131,15 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> str:
     padded = [[*cell, *[""] * (height - len(cell))] for cell in cells]
     lines = zip(*padded, strict=True)
     return "\n".join(_GAP.join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _list(header: Sequence[str], row: Sequence[str], width: int) -> str:
+    """Write a row as its first cell, then an indented line or more for each other one."""
+    labels = header[1:] if len(row) == len(header) else [""]
+    indent = max(map(len, labels)) + len(_GAP) if any(labels) else 0
+    lines = [row[0]]
+    for label, cell in zip(labels, row[1:], strict=True):
+        wrapped = textwrap.wrap(cell, max(width - indent - len(_GAP), 1)) or [""]
+        starts = [label, *[""] * (len(wrapped) - 1)]
+        lines += [f"{_GAP}{start:<{indent}}{line}" for start, line in zip(starts, wrapped, strict=True)]
+    return "\n".join(lines)

@@ -7,7 +7,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -91,8 +90,8 @@ def _visit(wing: str, stop: Callable[[], "TourStop"], draw: bool) -> "Visit":
 
 
 def _table(visits: Sequence["Visit"]) -> str:
-    columns = min(shutil.get_terminal_size(fallback=(110, 24)).columns, 120)
-    return table(_HEADER, [_row(visit) for visit in visits], max(columns, 80))
+    columns = shutil.get_terminal_size(fallback=(110, 24)).columns
+    return table(_HEADER, [_row(visit) for visit in visits], min(columns, 120))
 
 
 def _row(visit: "Visit") -> tuple[str, ...]:
@@ -127,12 +126,12 @@ def _explain(visits: Sequence["Visit"], verbose: bool) -> None:
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Raise OSError if no file can be put at `path`; found out by trying, which leaves nothing behind."""
+    """Raise if no page can be put at `path`; found out by trying, which leaves nothing behind."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a file")  # a folder, or a device that root could replace
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "Is a directory")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _part(path).touch()
+        _part(path).unlink()
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(path)) from None
 
@@ -146,9 +145,14 @@ def _write(visits: Sequence["Visit"], path: Path, draw: bool) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Write in one step: a reader sees the old page or the new one, and a failure leaves the old one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # not mkstemp's, which nobody else may read
+    part = _part(path)
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Name a file beside the page; one of `tempfile` would be readable by nobody else."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -149,11 +149,11 @@ class Kernel:
         return getattr(import_module(f"{self.reference.__module__}_{version}"), self.reference.__name__)
 
     def choose(self, args: tuple) -> str:
-        """Name the version for these arguments: where all arrays are of one kind that has a version, that one."""
-        arrays = [a for a in args if is_array_api_obj(a)]
-        if all(map(is_numpy_array, arrays)):
+        """Name the version for these arguments: their first array decides; small tables beside it may lie elsewhere."""
+        data = next(a for a in args if is_array_api_obj(a))
+        if is_numpy_array(data):
             version = "numba"
-        elif all(map(is_cupy_array, arrays)):
+        elif is_cupy_array(data):
             version = "cupy"
         else:
             return "reference"

@@ -9,12 +9,44 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.lib.stride_tricks import as_strided
 
 from .._core.jit import jit
-from .._core.threads import launch
+from .._core.threads import launch, n_threads
 
 _CACHED = 2**16  # elements of a unit: 512 KB of float64, a share of the second-level cache
 _BITS = 10  # of a row number that one pass over memory transforms
+
+
+def _lanes(src, vector):
+    return 512 // src.dtype.bitwidth if vector.literal_value else 1
+
+
+def _addresses(builder, data, lanes, count, at, step):
+    """Emit the addresses data + at + k * step, k = 0 … count - 1, as pointers to vectors."""
+    for k in range(count):
+        place = builder.add(at, builder.mul(step, ir.Constant(step.type, k)))
+        yield builder.bitcast(builder.gep(data, [place]), lanes.as_pointer())
+
+
+def _spread(builder, scalar, lanes):
+    """Emit a vector whose lanes all are `scalar`."""
+    vector = ir.Constant(lanes, ir.Undefined)
+    for lane in range(lanes.count):
+        vector = builder.insert_element(vector, scalar, ir.Constant(ir.IntType(32), lane))
+    return vector
+
+
+def _transformed(builder, rows):
+    """Emit the Walsh–Hadamard transform of a list of vectors."""
+    rows, bit = list(rows), 1
+    while bit < len(rows):
+        for k in range(len(rows)):
+            if not k & bit:
+                a, b = rows[k], rows[k | bit]
+                rows[k], rows[k | bit] = builder.fadd(a, b), builder.fsub(a, b)
+        bit *= 2
+    return rows
 
 
 @intrinsic
@@ -28,28 +60,16 @@ def _butterfly(typing_context, bits, vector, src, src_at, src_step, dst, dst_at,
     if not (isinstance(bits, types.IntegerLiteral) and isinstance(vector, types.IntegerLiteral)):
         return None
     signature = types.void(bits, vector, src, src_at, src_step, dst, dst_at, dst_step, scale)
-    n_rows, size = 2**bits.literal_value, scale.bitwidth // 8
-    n_lanes = 64 // size if vector.literal_value else 1
+    n_lanes = _lanes(src, vector)
 
     def generate(context, builder, signature, args):
         lanes = ir.VectorType(context.get_value_type(scale), n_lanes)
-
-        def addresses(array, at, step):
-            data = context.make_array(src)(context, builder, array).data
-            for k in range(n_rows):
-                offset = builder.add(at, builder.mul(step, ir.Constant(step.type, k)))
-                yield builder.bitcast(builder.gep(data, [offset]), lanes.as_pointer())
-
-        rows = [builder.load(address, align=size) for address in addresses(*args[2:5])]
-        for bit in (1 << level for level in range(bits.literal_value)):
-            for k in range(n_rows):
-                if not k & bit:
-                    a, b = rows[k], rows[k | bit]
-                    rows[k], rows[k | bit] = builder.fadd(a, b), builder.fsub(a, b)
-        factor = ir.Constant(lanes, ir.Undefined)
-        for lane in range(n_lanes):
-            factor = builder.insert_element(factor, args[8], ir.Constant(ir.IntType(32), lane))
-        for row, address in zip(rows, addresses(*args[5:8]), strict=True):
+        src_data, dst_data = (context.make_array(src)(context, builder, args[i]).data for i in (2, 5))
+        size, n_rows = scale.bitwidth // 8, 2**bits.literal_value
+        rows = [builder.load(at, align=size) for at in _addresses(builder, src_data, lanes, n_rows, *args[3:5])]
+        factor = _spread(builder, args[8], lanes)
+        targets = _addresses(builder, dst_data, lanes, n_rows, *args[6:8])
+        for row, address in zip(_transformed(builder, rows), targets, strict=True):
             builder.store(builder.fmul(row, factor), address, align=size)
         return context.get_dummy_value()
 
@@ -124,13 +144,24 @@ def _unit(bits, src, src_at, src_row, buffer, dst, dst_at, dst_row, width, scale
         return
     _stage(bits - left, left, 0, src, src_at, src_row, buffer, 0, width, width, one)
     for block in range(1 << (bits - left)):
-        at, done, rest = (block << left) * width, 0, left
+        at = (block << left) * width
+        rest, done = left, 0
         while rest > _step(rest):
             step = _step(rest)
             rest -= step
             _stage(step, rest, done, buffer, at, width, buffer, at, width, width, one)
             done += step
         _stage(rest, 0, done, buffer, at, width, dst, dst_at + (block << left) * dst_row, dst_row, width, scale)
+
+
+@jit
+def _low_stages(bits, buffer, at, width):
+    """Transform 2**bits rows in place, for rows that fit the first-level cache."""
+    done = 0
+    while done < bits:
+        step = _step(bits - done)
+        _stage(step, bits - done - step, done, buffer, at, width, buffer, at, width, width, buffer.dtype.type(1))
+        done += step
 
 
 @jit
@@ -155,24 +186,198 @@ def _pass(src, dst, bits, step, columns, scale, start, stop):
         _unit(bits, src, at, step, buffer, dst, at, step, min(columns, step - column), scale)
 
 
+def _plan(bits, post):
+    """Split `bits` of a row number into passes over memory, low bits first: as few as possible, about equal.
+
+    Where rows are short, more of them fit the cache, and the first pass takes more bits.
+    """
+    room = max(_BITS, (_CACHED // post).bit_length() - 1)
+    if bits <= room:
+        return [bits]
+    passes = -(-bits // _BITS)
+    first = min(room, bits - 1) if room > _BITS else -(-bits // passes)
+    rest, n_rest = bits - first, -(-(bits - first) // _BITS)
+    return [first, *(rest * (i + 1) // n_rest - rest * i // n_rest for i in range(n_rest))]
+
+
 def hadamard(x, scale, overwrite):
-    """See the reference."""
-    in_place = overwrite or not x.flags.c_contiguous
-    y = np.ascontiguousarray(x) if in_place else np.empty_like(x, order="C")
+    in_place = x.flags.c_contiguous and overwrite or not x.flags.c_contiguous
+    y = np.ascontiguousarray(x) if in_place else np.empty_like(x)
     src, dst = (y if in_place else x).reshape(-1), y.reshape(-1)
-    bits, post = x.shape[1].bit_length() - 1, x.shape[2]
-    if bits == 0:
-        np.multiply(x, x.dtype.type(scale), out=y)
-        return y
-    done = 0
-    while done < bits:
+    pre, n, post = x.shape
+    if x.size == 0 or n == 1:
+        return np.multiply(x, x.dtype.type(scale), out=y)
+    done, last = 0, n.bit_length() - 1
+    for bits in _plan(last, post):
         step = post << done
-        room = max(_BITS, (_CACHED // step).bit_length() - 1)  # few columns leave room for more rows
-        passes = 1 + -(-(bits - done - room) // _BITS) if bits - done > room else 1
-        take = min(room, -(-(bits - done) // passes)) if done or passes == 1 else min(room, bits - _BITS * (passes - 1))
-        columns = min(step, _CACHED >> take)
-        units = x.shape[0] * (1 << (bits - done - take)) * -(-step // columns)
-        factor = x.dtype.type(scale if done + take == bits else 1)
-        launch(_pass, units, src, dst, take, step, columns, factor, cost=0.5 * x.size)
-        src, done = dst, done + take
+        columns = min(step, _CACHED >> bits)
+        units = pre * (n >> (done + bits)) * -(-step // columns)
+        done += bits
+        factor = x.dtype.type(scale if done == last else 1)
+        launch(_pass, units, src, dst, bits, step, columns, factor, cost=0.5 * x.size)
+        src = dst
     return y
+
+
+# --- rows mixed and sampled ---------------------------------------------------------------------------
+
+
+@intrinsic
+def _signed_butterfly(
+    typing_context, bits, vector, src, offsets, signs, row, span, column, dst, dst_at, dst_step
+):
+    """As `_butterfly`, of rows found through a table: row k is signs[p] * src[offsets[p] + column …],
+    p = row + k * span. Load, sign and permutation cost no pass of their own."""
+    if not (isinstance(bits, types.IntegerLiteral) and isinstance(vector, types.IntegerLiteral)):
+        return None
+    signature = types.void(bits, vector, src, offsets, signs, row, span, column, dst, dst_at, dst_step)
+    n_lanes = _lanes(src, vector)
+
+    def generate(context, builder, signature, args):
+        def data(i):
+            return context.make_array(signature.args[i])(context, builder, args[i]).data
+
+        lanes = ir.VectorType(context.get_value_type(src.dtype), n_lanes)
+        src_data, offset_data, sign_data = data(2), data(3), data(4)
+        rows = []
+        for k in range(2**bits.literal_value):
+            place = builder.add(args[5], builder.mul(args[6], ir.Constant(args[6].type, k)))
+            at = builder.add(builder.load(builder.gep(offset_data, [place])), args[7])
+            address = builder.bitcast(builder.gep(src_data, [at]), lanes.as_pointer())
+            sign = _spread(builder, builder.load(builder.gep(sign_data, [place])), lanes)
+            rows.append(builder.fmul(builder.load(address, align=src.dtype.bitwidth // 8), sign))
+        rows = _transformed(builder, rows)
+        for row, address in zip(rows, _addresses(builder, data(8), lanes, len(rows), *args[9:]), strict=True):
+            builder.store(row, address, align=src.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@jit
+def _signed_rows(bits, src, offsets, signs, span, column, buffer, width):
+    """Load, sign and transform the highest `bits` bits of the 2**bits * span rows of a run into the buffer."""
+    lanes = 64 // src.itemsize
+    whole = width - width % lanes
+    for row in range(span):
+        at, step = row * width, span * width
+        if bits == 4:
+            for v in range(0, whole, lanes):
+                _signed_butterfly(4, 1, src, offsets, signs, row, span, column + v, buffer, at + v, step)
+            for v in range(whole, width):
+                _signed_butterfly(4, 0, src, offsets, signs, row, span, column + v, buffer, at + v, step)
+        else:  # a run is shorter only when the whole matrix is: one row after the other
+            for k in range(1 << bits):
+                for v in range(width):
+                    place = row + k * span
+                    buffer[place * width + v] = signs[place] * src[offsets[place] + column + v]
+    if bits < 4:
+        one = src.dtype.type(1)
+        if bits > 0:
+            _stage(bits, 0, 0, buffer, 0, width, buffer, 0, width, width, one)
+
+
+@jit
+def _find_rows(run, bits, start, n_rows, row_step, sigma, groups, row_signs, offsets, signs):
+    """Fill where in memory the row of each position of a run lies, and its sign; 0 where no row is given."""
+    size = sigma.size
+    offsets[:] = 0
+    signs[:] = 0
+    first = ((start >> bits) + run) << bits
+    for base in range(0, 1 << bits, size):
+        group = ((run << bits) + base) // size
+        multiplier, shift = np.int64(groups[group, 0]) | 1, np.int64(groups[group, 1])
+        for i in range(size):
+            row = first + base + i - start
+            if 0 <= row < n_rows:
+                position = base + sigma[(multiplier * i + shift) & (size - 1)]
+                offsets[position] = row * row_step
+                signs[position] = row_signs[row]
+
+
+@jit
+def _mix(src, n_rows, row_step, row0, sigma, groups, row_signs, bits, low, order, flips, out, width, start, stop):
+    """Add to out (m, columns) the samples of all runs, for panels start … stop - 1 of `width` columns."""
+    columns, n_samples = out.shape[1], low.size
+    top = min(4, bits)
+    rest = bits - top
+    one = src.dtype.type(1)
+    buffer = _aligned(width << bits, src)
+    offsets, signs = np.empty(1 << bits, np.int64), np.empty(1 << bits, src.dtype)
+    for panel in range(start, stop):
+        column = panel * width
+        wide = min(width, columns - column)
+        for run in range(flips.shape[0]):
+            _find_rows(run, bits, row0, n_rows, row_step, sigma, groups, row_signs, offsets, signs)
+            _signed_rows(top, src, offsets, signs, 1 << rest, column, buffer, wide)
+            sample = 0
+            for block in range(1 << top):  # its rows fit the first-level cache: finish them, then sample them
+                _low_stages(rest, buffer, (block << rest) * wide, wide)
+                while sample < n_samples and low[sample] < (block + 1) << rest:
+                    at, row = low[sample] * wide, order[sample]
+                    factor = one - 2 * flips[run, sample]
+                    for v in range(wide):
+                        out[row, column + v] += factor * buffer[at + v]
+                    sample += 1
+
+
+def flat_rows(block):
+    """Return the memory of a 2-d block with contiguous rows as a flat array, and the distance of its rows."""
+    if block.strides[1] != block.itemsize and block.shape[1] > 1 or block.strides[0] < 0:
+        block = np.ascontiguousarray(block)
+    step = block.strides[0] // block.itemsize
+    if block.strides[0] % block.itemsize:
+        block, step = np.ascontiguousarray(block), block.shape[1]
+    length = (block.shape[0] - 1) * step + block.shape[1]
+    return as_strided(block, (length,), (block.itemsize,), writeable=False), step
+
+
+def _panel(columns, widest):
+    """Return a panel width that gives every thread one where it can, in whole vectors."""
+    width = min(widest, -(-columns // n_threads()))
+    return min(columns, width + -width % 8)
+
+
+def mix_rows(block, start, sigma, groups, signs, bits, low, order, flips):
+    src, step = flat_rows(block)
+    rows, columns = block.shape
+    out = np.zeros((low.size, columns), block.dtype)
+    width = _panel(columns, 64)
+    launch(
+        _mix, -(-columns // width), src, rows, step, start, sigma, groups, signs, bits, low, order, flips, out, width,
+        cost=2.0 * rows * columns,
+    )  # fmt: skip
+    return out
+
+
+# --- rows added at random places ----------------------------------------------------------------------
+
+
+@jit
+def _scatter(src, n_rows, row_step, words, m, s, out, width, start, stop):
+    """Add signed rows to out (m, columns), for panels start … stop - 1 of `width` columns."""
+    wide_bands = words.shape[1] == 2 * s
+    for panel in range(start, stop):
+        first, last = panel * width, min((panel + 1) * width, out.shape[1])
+        for j in range(n_rows):
+            at = j * row_step
+            for t in range(s):
+                edge = t * m // s
+                size = np.uint64((t + 1) * m // s - edge)
+                if wide_bands:
+                    place, sign = words[j, 2 * t], words[j, 2 * t + 1]
+                else:
+                    place = sign = words[j, t]
+                row = edge + np.int64((np.uint64(place) * size) >> np.uint64(32))
+                factor = src.dtype.type(1 - 2 * np.int64(sign & np.uint32(1)))
+                for c in range(first, last):
+                    out[row, c] += factor * src[at + c]
+
+
+def scatter_rows(block, words, m, s):
+    src, step = flat_rows(block)
+    rows, columns = block.shape
+    out = np.zeros((m, columns), block.dtype)
+    width = _panel(columns, max(16, _CACHED // m))
+    launch(_scatter, -(-columns // width), src, rows, step, words, m, s, out, width, cost=0.5 * rows * s * columns)
+    return out

@@ -1,0 +1,260 @@
+"""The common part of all side-by-side runs: measure callables in turn, print a Markdown table.
+
+A script makes one `Run`, which reads the command line and sets the number of threads, and lets it `compare`.
+
+The callables run interleaved (A B C A B C …) in one process, so that what disturbs the machine disturbs all
+of them alike; ratios come from the medians, and from the pairs of the same round. On one thread they are
+ratios of CPU time, which other processes falsify least, on more threads of wall time.
+"""
+
+import argparse
+import gc
+import os
+import platform
+import shlex
+import sys
+import time
+import tracemalloc
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # measure this tree, whether another copy is installed or not
+
+_THREADS = "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
+_PACKAGES = "numpy", "scipy", "numba", "scikit-learn"
+
+
+# --- measuring ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Timing:
+    """The seconds of one callable, a number a round, and the bytes of its peak where that was asked for."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    memory: int | None = None
+
+    def record(self, function, *inputs):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = function(*inputs)  # freed after the clocks have stopped
+        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(time.perf_counter() - wall)
+        del result
+
+
+def measure(functions, inputs, repeats):
+    """Return a `Timing` for each of the named functions, run in turn after a warm-up of each."""
+    timings = {name: Timing() for name in functions}
+    for function in functions.values():  # compiles, and touches the memory that later rounds are given again
+        function(*inputs)
+    gc.disable()
+    try:
+        for _ in range(repeats):
+            for name, function in functions.items():
+                timings[name].record(function, *inputs)
+    finally:
+        gc.enable()
+    return timings
+
+
+def peak_memory(function, *inputs):
+    """Return the most bytes that a call held beyond its inputs, its result included.
+
+    NumPy reports its arrays to `tracemalloc`; what compiled code allocates by itself is not seen.
+    """
+    tracemalloc.start()
+    try:
+        result = function(*inputs)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        del result
+        tracemalloc.stop()
+
+
+def read_bandwidth(array=None, repeats=7):
+    """Return how many bytes per second one thread reads from memory, the best of some runs.
+
+    `array` is what it reads, C-contiguous float64; without it 512 MB. It must have been written: pages that
+    never were are all one page of zeros, which sits in the cache.
+    """
+    import numpy as np
+
+    values = np.full(2**26, 1.0) if array is None else array.reshape(-1)
+    blocks = values[: values.size // _BLOCK * _BLOCK].reshape(-1, 8, _BLOCK // 8)
+    kernel = _sum_kernel()
+    kernel(blocks)
+    return blocks.nbytes / min(_seconds(kernel, blocks) for _ in range(repeats))
+
+
+_BLOCK = 8 * 2048  # eight streams of four pages each: enough for the prefetcher, few for the page table
+
+
+def _sum_kernel():
+    """Compile a sum that waits for memory alone.
+
+    Each of the eight sums becomes a vector accumulator or several (their order is free), so that no addition
+    waits for the one before.
+    """
+    import numba
+
+    @numba.njit(nogil=True, fastmath={"reassoc", "nsz"})
+    def total(blocks):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+        for block in blocks:
+            for i in range(block.shape[1]):
+                s0 += block[0, i]
+                s1 += block[1, i]
+                s2 += block[2, i]
+                s3 += block[3, i]
+                s4 += block[4, i]
+                s5 += block[5, i]
+                s6 += block[6, i]
+                s7 += block[7, i]
+        return s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7
+
+    return total
+
+
+def _seconds(function, *inputs):
+    start = time.process_time()
+    function(*inputs)
+    return time.process_time() - start
+
+
+# --- a run --------------------------------------------------------------------------------------------
+
+
+class Run:
+    """One run of a script: its options, its header, its comparisons and its goals."""
+
+    def __init__(self, title):
+        self.options = options = _arguments(title)
+        _fix_threads(options.threads)
+        self.quick, self.repeats = options.quick, options.repeats
+        print(f"## {title.removesuffix('.')}\n\n{header(options)}")
+
+    def compare(self, title, functions, inputs=(), *, memory=False):
+        """Run the named `functions` on `inputs`, print their table, and return their timings.
+
+        The first function is ours; the others are measured against it. With `memory` each runs once more,
+        unmeasured, for its peak.
+        """
+        timings = measure(functions, inputs, self.repeats)
+        if memory:
+            for name, function in functions.items():
+                timings[name].memory = peak_memory(function, *inputs)
+        print(f"\n### {title}\n\n{table(timings, self.clock)}", flush=True)
+        return timings
+
+    @property
+    def clock(self):
+        return "cpu" if self.options.threads == 1 else "wall"
+
+    def seconds(self, timing):
+        """Return the median of what ratios are made of."""
+        return median(getattr(timing, self.clock))
+
+    def ratio(self, timings, peer):
+        """Return how many times as long as ours (the first) the peer takes."""
+        ours = next(iter(timings.values()))
+        return self.seconds(timings[peer]) / self.seconds(ours)
+
+    def goal(self, what, value, *, least=None, most=None, aim=None):
+        """Print whether `value` is at least or at most what was hoped for; a missed goal is no error."""
+        limit, sign = (least, "≥") if most is None else (most, "≤")
+
+        def verdict(limit):
+            return "met" if (value >= limit if sign == "≥" else value <= limit) else "missed"
+
+        text = f"\n- {what}: {value:.3g}; goal {sign} {limit:.3g} {verdict(limit)}"
+        if aim is not None:
+            text += f", aim {sign} {aim:.3g} {verdict(aim)}"
+        print(text + (" (small sizes: says nothing)" if self.quick else ""), flush=True)
+
+
+def _arguments(title):
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--repeats", type=int, default=7, help="rounds that count, at least 5 (default: 7)")
+    parser.add_argument("--threads", type=int, default=1, help="threads for Numba and BLAS (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does the script still work?")
+    options = parser.parse_args()
+    if options.repeats < 5 or options.threads < 1:
+        parser.error("--repeats must be at least 5 and --threads at least 1")
+    return options
+
+
+def _fix_threads(threads):
+    """Start the script again where the environment does not say how many threads: it is read at import."""
+    wanted = dict.fromkeys(_THREADS, str(threads))
+    if not wanted.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
+
+
+# --- printing -----------------------------------------------------------------------------------------
+
+
+def header(options):
+    """Return what a reader needs to judge the numbers, or to get their own."""
+    from threadpoolctl import threadpool_info
+
+    import linalg_ml
+
+    blas = {f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()}
+    versions = [f"Python {platform.python_version()}", f"linalg_ml {linalg_ml.__version__}"]
+    clock = "CPU time" if options.threads == 1 else "wall time"
+    lines = (
+        f"`{_command()}`, {date.today().isoformat()}",
+        ", ".join([*versions, *filter(None, map(_version, _PACKAGES))]),
+        f"{_cpu_model()}, {os.cpu_count()} cores; threads: "
+        + ", ".join([f"numba {os.environ['NUMBA_NUM_THREADS']}", *sorted(blas)]),
+        f"medians of {options.repeats} interleaved runs; ratios are of {clock}, above 1 where ours is faster",
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _command():
+    script = Path(sys.argv[0]).resolve()
+    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
+    return shlex.join(["python", str(shown), *sys.argv[1:]])
+
+
+def _version(package):
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def table(timings, clock):
+    """Return the timings as a Markdown table, the first row being what the others are measured against."""
+    with_memory = any(timing.memory is not None for timing in timings.values())
+    ours = getattr(next(iter(timings.values())), clock)
+    columns = ["", "wall, ms", "CPU, ms", "CPU / wall", "ratio to ours", "pairs, min … max"]
+    rows = [columns + ["extra memory, MB"] * with_memory]
+    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    for name, timing in timings.items():
+        rows.append([name, *_cells(timing, getattr(timing, clock), ours)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cells(timing, theirs, ours):
+    wall, cpu = median(timing.wall), median(timing.cpu)
+    pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
+    cells = [f"{1e3 * wall:.4g}", f"{1e3 * cpu:.4g}", f"{cpu / wall:.2f}"]
+    cells += [f"{median(theirs) / median(ours):.2f}", f"{min(pairs):.2f} … {max(pairs):.2f}"]
+    return cells if timing.memory is None else [*cells, f"{timing.memory / 1e6:.4g}"]
