@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import is_dask_array
 
-from .arrays import Array, can_write, cast, check_array, compute_dtype, is_sparse, namespace
+from .arrays import Array, can_write, cast, check_array, compute_dtype, device, is_sparse, namespace
 
 T = TypeVar("T")
 Function = Callable[[Array, int], T]  # of a block of rows and the number of its first row
@@ -113,20 +113,20 @@ class _ArrayRows(Rows):
         size = max(1, _BLOCK_BYTES // row_bytes)
         size += -size % multiple_of
         for start in range(0, n, size):
-            stop = start + size
+            stop = min(start + size, n)
             part = self.array[start:stop] if is_sparse(self.array) else self.array[start:stop, ...]
             yield start, cast(part, self.dtype)
 
     def map_rows(self, function: Function) -> Array:
-        n, out, parts = self.shape[0], None, []
+        out, parts = None, []
         for start, block in self.blocks():
             part = function(block, start)
-            if not is_sparse(part) and can_write(part):  # fill one result: no second copy at the end
-                if out is None:
-                    out = namespace(part).empty((n, *part.shape[1:]), dtype=part.dtype)
-                out[start : start + part.shape[0], ...] = part
-            else:
+            if start == 0:
+                out = self._result(part)
+            if out is None:
                 parts.append(part)
+            else:
+                out[start : start + part.shape[0], ...] = part
         if out is not None:
             return out
         if is_sparse(parts[0]):
@@ -134,6 +134,14 @@ class _ArrayRows(Rows):
 
             return sparse.vstack(parts, format="csr")
         return namespace(parts[0]).concat(parts, axis=0)
+
+    def _result(self, part: Array) -> Array | None:
+        """Return one array to fill, so that no second copy is made at the end; None where that cannot be."""
+        if is_sparse(part):
+            return None
+        shape = (self.shape[0], *part.shape[1:])
+        out = namespace(part).empty(shape, dtype=part.dtype, device=device(part))
+        return out if can_write(out) else None
 
 
 class _IterableRows(Rows):
@@ -187,11 +195,18 @@ class _DaskRows(Rows):
         self.dtype = compute_dtype(A.dtype, name, complex_ok=complex_ok)
         self.shape = A.shape
         self._array = A if A.ndim == 1 else A.rechunk({1: -1})
-        sizes = self._array.chunks[0]
-        self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+        self._sizes = self._array.chunks[0]
+
+    def _chunks(self) -> Iterator[tuple[int, int, Any]]:
+        """Yield (number of the first row, number of rows, delayed chunk), without the empty ones of a filter."""
+        start = 0
+        for size, part in zip(self._sizes, self._array.to_delayed().ravel(), strict=True):
+            if size:
+                yield start, size, part
+            start += size
 
     def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
-        for start, part in zip(self._starts, self._array.to_delayed().ravel(), strict=True):
+        for start, _, part in self._chunks():
             yield start, _check_block(part.compute(), self, start)
 
     def map_reduce(
@@ -201,8 +216,7 @@ class _DaskRows(Rows):
         from dask import bag, delayed
 
         one = delayed(_one, pure=True)
-        parts = zip(self._array.to_delayed().ravel(), self._starts, strict=True)
-        values = bag.from_delayed([one(function, part, start, self._name) for part, start in parts])
+        values = bag.from_delayed([one(function, part, start, self._name) for start, _, part in self._chunks()])
         total = values.reduction(
             operator.itemgetter(0),
             functools.partial(functools.reduce, combine),
@@ -217,11 +231,10 @@ class _DaskRows(Rows):
 
         one = delayed(_one, pure=True)
         meta = function(np.ones((1, *self.shape[1:]), self.dtype), 0)
-        parts = zip(self._array.to_delayed().ravel(), self._starts, self._array.chunks[0], strict=True)
         return array.concatenate(
             [
                 array.from_delayed(one(function, part, start, self._name)[0], (size, *meta.shape[1:]), meta=meta[:0])
-                for part, start, size in parts
+                for start, size, part in self._chunks()
             ]
         )
 

@@ -59,6 +59,7 @@ def _mix_cases():
             n_groups = (last - first + 1 << bits) // size
             yield (
                 rng.standard_normal((rows, columns)).astype(dtype),
+                rng.standard_normal((samples, columns)).astype(dtype),
                 start,
                 rng.permutation(size),
                 rng.integers(0, 2**32, (n_groups, 2), dtype=np.uint32),
@@ -73,6 +74,7 @@ def _mix_cases():
 @kernel(cases=_mix_cases, versions=("numba",))
 def mix_rows(
     block: Array,
+    out: Array,
     start: int,
     sigma: np.ndarray,
     groups: np.ndarray,
@@ -82,15 +84,17 @@ def mix_rows(
     order: np.ndarray,
     flips: np.ndarray,
 ) -> Array:
-    """Return the unscaled SRHT of rows start … start + len(block) - 1, all other rows zero.
+    """Return `out`, which may be overwritten, plus the unscaled SRHT of rows start … start + len(block) - 1.
 
-    The aligned runs of 2**bits rows that `block` touches are signed, permuted within groups, transformed, and
+    All other rows count as zero. The aligned runs of 2**bits rows that `block` touches are signed, permuted within groups, transformed, and
     sampled.
 
     Parameters
     ----------
     block : array, shape (rows, d)
-        The rows. What follows is small and lies on the host.
+        The rows.
+    out : array, shape (m, d)
+        What is added to. What follows is small and lies on the host.
     sigma : array, shape (G,)
         The permutation of a group of G rows.
     groups : array of uint32, shape (…, 2)
@@ -112,7 +116,7 @@ def mix_rows(
     mixed = xp.take(block, like(source, block), axis=0) * like(sign, block, block.dtype)[:, None]
     mixed = hadamard(xp.reshape(mixed, (flips.shape[0], 1 << bits, columns)), 1.0, True)
     taken = xp.take(mixed, like(low, block), axis=1) * like(1.0 - 2.0 * flips, block, block.dtype)[:, :, None]
-    return xp.take(xp.sum(taken, axis=0), like(np.argsort(order), block), axis=0)
+    return out + xp.take(xp.sum(taken, axis=0), like(np.argsort(order), block), axis=0)
 
 
 # --- rows added at random places ----------------------------------------------------------------------
@@ -154,14 +158,15 @@ def _scatter_cases():
         for rows, columns, m, s in ((1, 1, 1, 1), (50, 3, 20, 8), (300, 70, 33, 4), (20, 5, 3_000_000, 2)):
             n_words = 2 * s if -(-m // s) > 2**20 else s
             words = rng.integers(0, 2**32, (rows, n_words), dtype=np.uint32)
-            yield rng.standard_normal((rows, columns)).astype(dtype), words, m, s
+            out = rng.standard_normal((m, columns)).astype(dtype)
+            yield rng.standard_normal((rows, columns)).astype(dtype), out, words, s
 
 
 @kernel(cases=_scatter_cases, versions=("numba", "cupy"))
-def scatter_rows(block: Array, words: np.ndarray, m: int, s: int) -> Array:
-    """Return the m rows Σ_j Σ_t sign · block[j] at the target rows of `sparse_rows`; unscaled."""
+def scatter_rows(block: Array, out: Array, words: np.ndarray, s: int) -> Array:
+    """Return `out`, which may be overwritten, plus sign · block[j] at the target rows of `sparse_rows`, for all j."""
     xp = namespace(block)
-    rows, signs = sparse_rows(words, m, s)
+    rows, signs = sparse_rows(words, out.shape[0], s)
     source = np.repeat(np.arange(block.shape[0]), s)
     values = xp.take(block, like(source, block), axis=0) * like(signs.ravel(), block, block.dtype)[:, None]
-    return add_rows(values, rows.ravel(), m)
+    return out + add_rows(values, rows.ravel(), out.shape[0])

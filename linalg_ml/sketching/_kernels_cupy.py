@@ -50,7 +50,7 @@ extern "C" __global__ void scatter_rows(const REAL* block, long long columns, co
 {
     for (long long row = blockIdx.x; row < m; row += gridDim.x)
         for (long long c = threadIdx.x; c < columns; c += blockDim.x) {
-            REAL sum = 0;
+            REAL sum = out[row * columns + c];
             for (long long k = first[row]; k < first[row + 1]; ++k) {
                 REAL value = block[source[k] * columns + c];
                 sum += signs[k] < 0 ? -value : value;
@@ -88,13 +88,13 @@ def hadamard(x, scale, overwrite):
     return y
 
 
-def scatter_rows(block, words, m, s):
+def scatter_rows(block, out, words, s):
     xp = namespace(block)
+    m = out.shape[0]
     rows, signs = sparse_rows(words, m, s)
     order = np.argsort(rows.ravel(), kind="stable")
     first = np.concatenate([[0], np.cumsum(np.bincount(rows.ravel(), minlength=m))])
     columns = block.shape[1]
-    out = xp.empty((m, columns), dtype=block.dtype)
     threads = min(_THREADS, -(-columns // 32) * 32)
     arguments = (
         xp.ascontiguousarray(block),

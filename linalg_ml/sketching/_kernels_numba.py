@@ -15,6 +15,7 @@ from .._core.jit import jit
 from .._core.threads import launch, n_threads
 
 _CACHED = 2**16  # elements of a unit: 512 KB of float64, a share of the second-level cache
+_SUMS = 2**19  # elements of sums that rows are added to at random: 4 MB of float64, a share of the last-level cache
 _BITS = 10  # of a row number that one pass over memory transforms
 
 
@@ -338,10 +339,9 @@ def _panel(columns, widest):
     return min(columns, width + -width % 8)
 
 
-def mix_rows(block, start, sigma, groups, signs, bits, low, order, flips):
+def mix_rows(block, out, start, sigma, groups, signs, bits, low, order, flips):
     src, step = flat_rows(block)
     rows, columns = block.shape
-    out = np.zeros((low.size, columns), block.dtype)
     width = _panel(columns, 64)
     launch(
         _mix, -(-columns // width), src, rows, step, start, sigma, groups, signs, bits, low, order, flips, out, width,
@@ -353,31 +353,76 @@ def mix_rows(block, start, sigma, groups, signs, bits, low, order, flips):
 # --- rows added at random places ----------------------------------------------------------------------
 
 
+@intrinsic
+def _add_signed(typing_context, vectors, src, src_at, factor, dst, dst_at):
+    """Add factor * src[src_at + …] to dst[dst_at + …], `vectors` (a literal) vectors of 64 bytes.
+
+    As a plain loop LLVM checks at run time whether the rows overlap, which costs more than the additions.
+    """
+    if not isinstance(vectors, types.IntegerLiteral):
+        return None
+    signature = types.void(vectors, src, src_at, factor, dst, dst_at)
+
+    def generate(context, builder, signature, args):
+        lanes = ir.VectorType(context.get_value_type(factor), 512 // factor.bitwidth)
+        src_data, dst_data = (context.make_array(array)(context, builder, args[i]).data for i, array in ((1, src), (4, dst)))
+        size, step = factor.bitwidth // 8, ir.Constant(args[2].type, lanes.count)
+        sources = _addresses(builder, src_data, lanes, vectors.literal_value, args[2], step)
+        targets = list(_addresses(builder, dst_data, lanes, vectors.literal_value, args[5], step))
+        factors = _spread(builder, args[3], lanes)
+        sums = []
+        for source, target in zip(sources, targets, strict=True):
+            signed = builder.fmul(factors, builder.load(source, align=size))
+            sums.append(builder.fadd(builder.load(target, align=size), signed))
+        for value, at in zip(sums, targets, strict=True):
+            builder.store(value, at, align=size)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@jit
+def _targets(words, j, edges, wide_bands, width, factors, places, signs):
+    """Fill where in a flat panel the rows lie that row j of the data is added to, and with which sign."""
+    for t in range(places.size):
+        place = words[j, 2 * t] if wide_bands else words[j, t]
+        sign = words[j, 2 * t + 1] if wide_bands else place
+        size = np.uint64(edges[t + 1] - edges[t])
+        row = edges[t] + np.int64((np.uint64(place) * size) >> np.uint64(32))
+        places[t] = row * width
+        signs[t] = factors[sign & np.uint32(1)]
+
+
 @jit
 def _scatter(src, n_rows, row_step, words, m, s, out, width, start, stop):
-    """Add signed rows to out (m, columns), for panels start … stop - 1 of `width` columns."""
+    """Add signed rows to the flat out (m × columns), for panels start … stop - 1 of `width` columns."""
+    columns = out.size // m
     wide_bands = words.shape[1] == 2 * s
+    edges = np.arange(s + 1) * m // s
+    places, signs = np.empty(s, np.int64), np.empty(s, src.dtype)
+    factors = np.array([1, -1]).astype(src.dtype)
+    lanes = 64 // src.itemsize
     for panel in range(start, stop):
-        first, last = panel * width, min((panel + 1) * width, out.shape[1])
+        first, last = panel * width, min((panel + 1) * width, columns)
+        fours, ones = last - (last - first) % (4 * lanes), last - (last - first) % lanes
         for j in range(n_rows):
+            _targets(words, j, edges, wide_bands, columns, factors, places, signs)
             at = j * row_step
             for t in range(s):
-                edge = t * m // s
-                size = np.uint64((t + 1) * m // s - edge)
-                if wide_bands:
-                    place, sign = words[j, 2 * t], words[j, 2 * t + 1]
-                else:
-                    place = sign = words[j, t]
-                row = edge + np.int64((np.uint64(place) * size) >> np.uint64(32))
-                factor = src.dtype.type(1 - 2 * np.int64(sign & np.uint32(1)))
-                for c in range(first, last):
-                    out[row, c] += factor * src[at + c]
+                place, sign = places[t], signs[t]
+                for c in range(first, fours, 4 * lanes):
+                    _add_signed(4, src, at + c, sign, out, place + c)
+                for c in range(fours, ones, lanes):
+                    _add_signed(1, src, at + c, sign, out, place + c)
+                for c in range(ones, last):
+                    out[place + c] += sign * src[at + c]
 
 
-def scatter_rows(block, words, m, s):
+def scatter_rows(block, out, words, s):
     src, step = flat_rows(block)
     rows, columns = block.shape
-    out = np.zeros((m, columns), block.dtype)
-    width = _panel(columns, max(16, _CACHED // m))
-    launch(_scatter, -(-columns // width), src, rows, step, words, m, s, out, width, cost=0.5 * rows * s * columns)
+    out, m = np.ascontiguousarray(out), out.shape[0]
+    width = _panel(columns, max(64, _SUMS // m))
+    panels = -(-columns // width)
+    launch(_scatter, panels, src, rows, step, words, m, s, out.reshape(-1), width, cost=0.2 * rows * s * columns)
     return out
