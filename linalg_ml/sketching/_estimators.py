@@ -6,9 +6,10 @@ import numpy as np
 from scipy.linalg import pinv
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
+from sklearn.utils.validation import check_array as check_samples
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._core.arrays import Array, check_int, check_real, like, namespace
+from .._core.arrays import Array, check_array, check_int, check_real, like, namespace
 from .._core.random import key_of
 from ._hadamard import SRHT
 
@@ -34,13 +35,13 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
     ----------
     n_components_ : int
         Number of features of the result.
-    components_ : ndarray of shape (n_components_, n_features_in_)
+    components_ : ndarray of shape (n_components, n_features)
         The projection as a matrix, made when asked for.
     sketch_ : SRHT
         The projection as an operator.
     n_features_in_ : int
         Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features seen during `fit`, where all of them are strings.
 
     Raises
@@ -117,7 +118,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
 
         Returns
         -------
-        X_new : array of shape (n_samples, n_components_)
+        X_new : array of shape (n_samples, n_components)
             The projected samples, dense.
         """
         check_is_fitted(self)
@@ -129,18 +130,16 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_components_)
+        X : array-like of shape (n_samples, n_components)
             Projected samples.
 
         Returns
         -------
         X_original : array of shape (n_samples, n_features)
-            Samples, by the pseudo-inverse of `components_`: n_components_²·n_features flops, once a call.
+            Samples, by the pseudo-inverse of `components_`: n_components²·n_features flops, once a call.
         """
         check_is_fitted(self)
-        from sklearn.utils.validation import check_array
-
-        X = check_array(X, dtype=[np.float64, np.float32])
+        X = check_array(check_samples(X), "X")
         if X.shape[1] != self.n_components_:
             raise ValueError(f"X must have {self.n_components_} features (n_components_), got {X.shape[1]}")
         xp = namespace(X)
@@ -148,7 +147,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
 
     @property
     def components_(self) -> np.ndarray:
-        """The projection as a matrix, ndarray of shape (n_components_, n_features_in_)."""
+        """The projection as a matrix, ndarray of shape (n_components, n_features)."""
         check_is_fitted(self)
         return self.sketch_.to_dense()
 
@@ -157,7 +156,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
         return self.n_components_
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
-        return validate_data(self, X, reset=reset, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32])
+        return validate_data(self, X, reset=reset, accept_sparse=["csr", "csc"])
 
     def _chosen(self, n_samples: int, n_features: int) -> int:
         if isinstance(self.n_components, str):

@@ -6,7 +6,19 @@ from typing import Any
 
 from array_api_compat import is_dask_array
 
-from .._core.arrays import Array, check_array, check_int, is_complex, namespace
+from .._core.arrays import (
+    Array,
+    all_finite,
+    cast,
+    check_array,
+    check_finite,
+    check_int,
+    check_same,
+    compute_dtype,
+    is_complex,
+    is_sparse,
+    namespace,
+)
 from .._core.random import RNG, key_of
 from .._core.rows import as_rows
 from .._linalg.estimates import frobenius_norm, probes
@@ -84,7 +96,7 @@ def gram_error(A: Any, SA: Any, *, n_probes: int = 10, confidence: float = 0.95,
     >>> B = SRHT(10_000, 1000, rng=0) @ A
     >>> result = gram_error(A, B, rng=1)
     >>> true_error = np.linalg.norm(B.T @ B - A.T @ A)
-    >>> result.lower < true_error < result.upper
+    >>> bool(result.lower < true_error < result.upper)
     True
     """
     rows = as_rows(A)
@@ -97,7 +109,12 @@ def gram_error(A: Any, SA: Any, *, n_probes: int = 10, confidence: float = 0.95,
     def product(block: Array, start: int) -> Array:
         if block.shape[1] != SA.shape[1]:
             raise ValueError(f"A must have the {SA.shape[1]} columns of SA, got {block.shape[1]}")
-        return _gram_product(block, G)
+        if not is_sparse(block):
+            check_same(A=block, SA=SA)
+        P = _gram_product(block, G)
+        if not all_finite(P):
+            check_finite(block, "A", start)
+        return P
 
     exact = rows.map_reduce(product, operator.add)
     difference = frobenius_norm(_gram_product(SA, G) - exact, confidence=confidence)
@@ -108,7 +125,7 @@ def gram_error(A: Any, SA: Any, *, n_probes: int = 10, confidence: float = 0.95,
 
 def _gram_product(A: Array, G: Array) -> Array:
     """Return Aᴴ (A G)."""
-    if is_complex(A):
-        xp = namespace(A @ G)
-        return A.conj().T @ (A @ G) if hasattr(A, "conj") else xp.conj(A).T @ (A @ G)
-    return A.T @ (A @ G)
+    if not is_complex(A):
+        return A.T @ (A @ G)
+    AG = A @ cast(G, compute_dtype(A.dtype))
+    return (A.conj() if is_sparse(A) else namespace(A).conj(A)).T @ AG

@@ -169,10 +169,7 @@ def _stratified_rows(key: int, m: int, n: int) -> np.ndarray:
         return sample(key, 1, m, N)
     strata = N >> low_bits
     low = permutation(key, 1, 1 << low_bits)[:m]
-    if m >= strata:
-        high = permutation(key, 2, m) % strata
-    else:
-        high = draw_integers(key, 2, m, strata).astype(np.int64)
+    high = permutation(key, 2, m) % strata if m >= strata else draw_integers(key, 2, m, strata).astype(np.int64)
     shift = int(draw_integers(key, 3, 1, N)[0])
     return np.sort((high << low_bits | low) ^ shift)
 

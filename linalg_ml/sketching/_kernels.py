@@ -86,8 +86,8 @@ def mix_rows(
 ) -> Array:
     """Return `out`, which may be overwritten, plus the unscaled SRHT of rows start … start + len(block) - 1.
 
-    All other rows count as zero. The aligned runs of 2**bits rows that `block` touches are signed, permuted within groups, transformed, and
-    sampled.
+    All other rows count as zero. The aligned runs of 2**bits rows that `block` touches are signed, permuted within
+    groups, transformed, and sampled.
 
     Parameters
     ----------
@@ -131,7 +131,9 @@ def sparse_rows(words: np.ndarray, m: int, s: int) -> tuple[np.ndarray, np.ndarr
     edges = np.arange(s + 1) * m // s
     wide = words.shape[1] == 2 * s
     places, sign_words = (words[:, 0::2], words[:, 1::2]) if wide else (words, words)
-    rows = edges[:-1] + ((places.astype(np.uint64) * np.diff(edges).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+    rows = edges[:-1] + ((places.astype(np.uint64) * np.diff(edges).astype(np.uint64)) >> np.uint64(32)).astype(
+        np.int64
+    )
     return rows, 1 - 2 * (sign_words & np.uint32(1)).astype(np.int8)
 
 
@@ -147,7 +149,9 @@ def add_rows(values: Array, slots: np.ndarray, size: int) -> Array:
     total = xp.zeros((size, values.shape[1]), dtype=values.dtype, device=values.device)
     for turn in range(int(counts.max(initial=0))):
         there = turn < counts
-        taken = xp.take(values, like(np.where(there, by_slot[np.minimum(firsts + turn, slots.size - 1)], 0), values), axis=0)
+        taken = xp.take(
+            values, like(np.where(there, by_slot[np.minimum(firsts + turn, slots.size - 1)], 0), values), axis=0
+        )
         total = total + xp.where(like(there, values)[:, None], taken, xp.zeros_like(taken))
     return total
 

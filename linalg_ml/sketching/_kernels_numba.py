@@ -202,7 +202,7 @@ def _plan(bits, post):
 
 
 def hadamard(x, scale, overwrite):
-    in_place = x.flags.c_contiguous and overwrite or not x.flags.c_contiguous
+    in_place = (x.flags.c_contiguous and overwrite) or not x.flags.c_contiguous
     y = np.ascontiguousarray(x) if in_place else np.empty_like(x)
     src, dst = (y if in_place else x).reshape(-1), y.reshape(-1)
     pre, n, post = x.shape
@@ -220,13 +220,57 @@ def hadamard(x, scale, overwrite):
     return y
 
 
+# --- rows added to rows -----------------------------------------------------------------------------------
+
+
+@intrinsic
+def _add_signed(typing_context, vectors, src, src_at, factor, dst, dst_at):
+    """Add factor * src[src_at + …] to dst[dst_at + …], `vectors` (a literal) vectors of 64 bytes.
+
+    As a plain loop LLVM checks at run time whether the rows overlap, which costs more than the additions.
+    """
+    if not isinstance(vectors, types.IntegerLiteral):
+        return None
+    signature = types.void(vectors, src, src_at, factor, dst, dst_at)
+
+    def generate(context, builder, signature, args):
+        lanes = ir.VectorType(context.get_value_type(factor), 512 // factor.bitwidth)
+        src_data, dst_data = (
+            context.make_array(array)(context, builder, args[i]).data for i, array in ((1, src), (4, dst))
+        )
+        size, step = factor.bitwidth // 8, ir.Constant(args[2].type, lanes.count)
+        sources = _addresses(builder, src_data, lanes, vectors.literal_value, args[2], step)
+        targets = list(_addresses(builder, dst_data, lanes, vectors.literal_value, args[5], step))
+        factors = _spread(builder, args[3], lanes)
+        sums = []
+        for source, target in zip(sources, targets, strict=True):
+            signed = builder.fmul(factors, builder.load(source, align=size))
+            sums.append(builder.fadd(builder.load(target, align=size), signed))
+        for value, at in zip(sums, targets, strict=True):
+            builder.store(value, at, align=size)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@jit
+def _add_row(src, at, factor, dst, place, width):
+    """Add factor * src[at : at + width] to dst[place : place + width]."""
+    lanes = 64 // src.itemsize
+    fours, ones = width - width % (4 * lanes), width - width % lanes
+    for v in range(0, fours, 4 * lanes):
+        _add_signed(4, src, at + v, factor, dst, place + v)
+    for v in range(fours, ones, lanes):
+        _add_signed(1, src, at + v, factor, dst, place + v)
+    for v in range(ones, width):
+        dst[place + v] += factor * src[at + v]
+
+
 # --- rows mixed and sampled ---------------------------------------------------------------------------
 
 
 @intrinsic
-def _signed_butterfly(
-    typing_context, bits, vector, src, offsets, signs, row, span, column, dst, dst_at, dst_step
-):
+def _signed_butterfly(typing_context, bits, vector, src, offsets, signs, row, span, column, dst, dst_at, dst_step):
     """As `_butterfly`, of rows found through a table: row k is signs[p] * src[offsets[p] + column …],
     p = row + k * span. Load, sign and permutation cost no pass of their own."""
     if not (isinstance(bits, types.IntegerLiteral) and isinstance(vector, types.IntegerLiteral)):
@@ -298,11 +342,12 @@ def _find_rows(run, bits, start, n_rows, row_step, sigma, groups, row_signs, off
 
 @jit
 def _mix(src, n_rows, row_step, row0, sigma, groups, row_signs, bits, low, order, flips, out, width, start, stop):
-    """Add to out (m, columns) the samples of all runs, for panels start … stop - 1 of `width` columns."""
-    columns, n_samples = out.shape[1], low.size
+    """Add to the flat out (m × columns) the samples of all runs, for panels start … stop - 1 of `width` columns."""
+    n_samples = low.size
+    columns = out.size // n_samples
     top = min(4, bits)
     rest = bits - top
-    one = src.dtype.type(1)
+    factors = np.array([1, -1]).astype(src.dtype)
     buffer = _aligned(width << bits, src)
     offsets, signs = np.empty(1 << bits, np.int64), np.empty(1 << bits, src.dtype)
     for panel in range(start, stop):
@@ -315,16 +360,14 @@ def _mix(src, n_rows, row_step, row0, sigma, groups, row_signs, bits, low, order
             for block in range(1 << top):  # its rows fit the first-level cache: finish them, then sample them
                 _low_stages(rest, buffer, (block << rest) * wide, wide)
                 while sample < n_samples and low[sample] < (block + 1) << rest:
-                    at, row = low[sample] * wide, order[sample]
-                    factor = one - 2 * flips[run, sample]
-                    for v in range(wide):
-                        out[row, column + v] += factor * buffer[at + v]
+                    place = order[sample] * columns + column
+                    _add_row(buffer, low[sample] * wide, factors[flips[run, sample]], out, place, wide)
                     sample += 1
 
 
 def flat_rows(block):
     """Return the memory of a 2-d block with contiguous rows as a flat array, and the distance of its rows."""
-    if block.strides[1] != block.itemsize and block.shape[1] > 1 or block.strides[0] < 0:
+    if (block.strides[1] != block.itemsize and block.shape[1] > 1) or block.strides[0] < 0:
         block = np.ascontiguousarray(block)
     step = block.strides[0] // block.itemsize
     if block.strides[0] % block.itemsize:
@@ -342,43 +385,16 @@ def _panel(columns, widest):
 def mix_rows(block, out, start, sigma, groups, signs, bits, low, order, flips):
     src, step = flat_rows(block)
     rows, columns = block.shape
-    width = _panel(columns, 64)
+    out = np.ascontiguousarray(out)
+    flat, width = out.reshape(-1), _panel(columns, 64)
     launch(
-        _mix, -(-columns // width), src, rows, step, start, sigma, groups, signs, bits, low, order, flips, out, width,
+        _mix, -(-columns // width), src, rows, step, start, sigma, groups, signs, bits, low, order, flips, flat, width,
         cost=2.0 * rows * columns,
     )  # fmt: skip
     return out
 
 
 # --- rows added at random places ----------------------------------------------------------------------
-
-
-@intrinsic
-def _add_signed(typing_context, vectors, src, src_at, factor, dst, dst_at):
-    """Add factor * src[src_at + …] to dst[dst_at + …], `vectors` (a literal) vectors of 64 bytes.
-
-    As a plain loop LLVM checks at run time whether the rows overlap, which costs more than the additions.
-    """
-    if not isinstance(vectors, types.IntegerLiteral):
-        return None
-    signature = types.void(vectors, src, src_at, factor, dst, dst_at)
-
-    def generate(context, builder, signature, args):
-        lanes = ir.VectorType(context.get_value_type(factor), 512 // factor.bitwidth)
-        src_data, dst_data = (context.make_array(array)(context, builder, args[i]).data for i, array in ((1, src), (4, dst)))
-        size, step = factor.bitwidth // 8, ir.Constant(args[2].type, lanes.count)
-        sources = _addresses(builder, src_data, lanes, vectors.literal_value, args[2], step)
-        targets = list(_addresses(builder, dst_data, lanes, vectors.literal_value, args[5], step))
-        factors = _spread(builder, args[3], lanes)
-        sums = []
-        for source, target in zip(sources, targets, strict=True):
-            signed = builder.fmul(factors, builder.load(source, align=size))
-            sums.append(builder.fadd(builder.load(target, align=size), signed))
-        for value, at in zip(sums, targets, strict=True):
-            builder.store(value, at, align=size)
-        return context.get_dummy_value()
-
-    return signature, generate
 
 
 @jit
@@ -401,21 +417,13 @@ def _scatter(src, n_rows, row_step, words, m, s, out, width, start, stop):
     edges = np.arange(s + 1) * m // s
     places, signs = np.empty(s, np.int64), np.empty(s, src.dtype)
     factors = np.array([1, -1]).astype(src.dtype)
-    lanes = 64 // src.itemsize
     for panel in range(start, stop):
         first, last = panel * width, min((panel + 1) * width, columns)
-        fours, ones = last - (last - first) % (4 * lanes), last - (last - first) % lanes
         for j in range(n_rows):
             _targets(words, j, edges, wide_bands, columns, factors, places, signs)
-            at = j * row_step
+            at = j * row_step + first
             for t in range(s):
-                place, sign = places[t], signs[t]
-                for c in range(first, fours, 4 * lanes):
-                    _add_signed(4, src, at + c, sign, out, place + c)
-                for c in range(fours, ones, lanes):
-                    _add_signed(1, src, at + c, sign, out, place + c)
-                for c in range(ones, last):
-                    out[place + c] += sign * src[at + c]
+                _add_row(src, at, signs[t], out, places[t] + first, last - first)
 
 
 def scatter_rows(block, out, words, s):

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .._core.arrays import Array, check_array, check_choice, check_int, check_same, like, namespace
+from .._core.arrays import Array, check_array, check_choice, check_int, check_same, like, namespace, real_dtype
 from .._core.random import RNG, Stream, key_of, sample, signs, words
 from ._hadamard import parity, spread
 from ._kernels import hadamard
 from ._sketch import Sketch, chunks
-from ._transform import fwht, power_of_two
+from ._transform import power_of_two, transform
 
 
 class TensorSRHT(Sketch):
@@ -79,7 +79,9 @@ class TensorSRHT(Sketch):
         self.shape = (m, n1 * n2)
         self._key = key_of(rng)
         self._lengths = power_of_two(n1), power_of_two(n2)
-        self.rows1, self.rows2 = np.divmod(sample(self._key, 1, m, self._lengths[0] * self._lengths[1]), self._lengths[1])
+        self.rows1, self.rows2 = np.divmod(
+            sample(self._key, 1, m, self._lengths[0] * self._lengths[1]), self._lengths[1]
+        )
 
     def __repr__(self) -> str:
         return f"TensorSRHT({self.factor_shape}, {self.shape[0]}, rng={self._key})"
@@ -145,7 +147,8 @@ class TensorSRHT(Sketch):
 
     def _factor(self, A: Array, which: int) -> Array:
         """Return the sampled rows of the transform of one signed factor."""
-        mixed = fwht(A * like(self._signs[which], A, A.dtype)[:, None], n=self._lengths[which], axis=0, overwrite_x=True)
+        signed = A * like(self._signs[which], A, real_dtype(A))[:, None]
+        mixed = transform(signed, self._lengths[which], 0, overwrite=True)
         return namespace(A).take(mixed, like((self.rows1, self.rows2)[which], A), axis=0)
 
     def _add(self, out: Array, block: Array, start: int) -> Array:
@@ -156,8 +159,10 @@ class TensorSRHT(Sketch):
             part = block[max(0, first * n2 - skip) : min(last * n2 - skip, block.shape[0]), ...]
             if first == 0 or last == n_runs:
                 part = _padded(part, skip if first == 0 else 0, (last - first) * n2)
-            part = xp.reshape(part, (last - first, n2, block.shape[1])) * like(self._signs[1], part, part.dtype)[:, None]
-            mixed = xp.take(fwht(part, n=N2, axis=1, overwrite_x=True), like(self.rows2, part), axis=1)
+            part = (
+                xp.reshape(part, (last - first, n2, block.shape[1])) * like(self._signs[1], part, part.dtype)[:, None]
+            )
+            mixed = xp.take(transform(part, N2, 1, overwrite=True), like(self.rows2, part), axis=1)
             i = np.arange(first, last) + start // n2
             factor = (1 - 2 * parity(self.rows1 & i[:, None]).astype(np.int8)) * self._signs[0][i][:, None]
             out = out + xp.sum(mixed * like(factor, part, part.dtype)[:, :, None], axis=0)

@@ -132,7 +132,7 @@ def _dct(X: Array) -> Array:
     """Return the orthonormal DCT-II along axis 0."""
     if is_numpy_array(X):
         return dct(X, axis=0, norm="ortho", overwrite_x=True)
-    # By a complex transform of the rows 0 2 4 … 5 3 1 (J. Makhoul, IEEE Trans. ASSP 28, 1980): the array API has no DCT.
+    # The array API has no DCT: by a complex transform of rows 0 2 4 … 5 3 1 (J. Makhoul, IEEE Trans. ASSP 28, 1980).
     xp, n = namespace(X), X.shape[0]
     order = np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)[::-1]])
     spectrum = xp.fft.fft(_complex(xp.take(X, like(order, X), axis=0)), axis=0)
