@@ -29,28 +29,28 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time.
+    r"""Write a time.
 
-    >>> print(duration(0.0123), duration(4.2e-7), duration(75.04))
-    12.3 ms 0.420 µs 75.0 s
+    >>> duration(0.0123), duration(4.2e-7), duration(75.04)
+    ('12.3\xa0ms', '0.420\xa0µs', '75.0\xa0s')
     """
     return _scaled(seconds, _UNITS_OF_TIME)
 
 
 def size(n_bytes: int) -> str:
-    """Write a number of bytes, in powers of 1000.
+    r"""Write a number of bytes, in powers of 1000.
 
-    >>> print(size(512), size(919_888), size(3_200_000_000))
-    512 B 920 kB 3.20 GB
+    >>> size(512), size(919_888), size(3_200_000_000)
+    ('512\xa0B', '920\xa0kB', '3.20\xa0GB')
     """
     return f"{n_bytes}\xa0B" if 0 <= n_bytes < 1000 else _scaled(n_bytes, _UNITS_OF_SIZE)
 
 
 def error(value: float) -> str:
-    """Write a relative error: percent from a tenth of a per mille to ten, else with its exponent.
+    r"""Write a relative error: percent from a tenth of a per mille to ten, else with its exponent.
 
-    >>> print(error(0.0321), error(2.2e-16), error(0.0), error(31.4))
-    3.21 % 2.20e-16 0 31.4
+    >>> error(0.0321), error(2.2e-16), error(0.0), error(31.4)
+    ('3.21\xa0%', '2.20e-16', '0', '31.4')
     """
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"

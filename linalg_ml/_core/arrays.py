@@ -81,7 +81,8 @@ def compute_dtype(dtype: Any, name: str = "A", *, complex_ok: bool = True) -> st
     if computed in _COMPLEX and not complex_ok:
         raise TypeError(f"{name} must be real, got dtype {given}")
     if computed not in _FLOATS + _COMPLEX:
-        raise TypeError(f"{name} must hold numbers (bool, integer, float{' or complex' * complex_ok}), got dtype {given}")
+        accepted = f"bool, integer, float{' or complex' * complex_ok}"
+        raise TypeError(f"{name} must hold numbers ({accepted}), got dtype {given}")
     return computed
 
 
@@ -171,6 +172,8 @@ def _as_array(A: Any, name: str, sparse_ok: bool) -> Array:
         raise TypeError(f"{name} is a pydata/sparse array, which is not accepted; convert it by .to_scipy_sparse()")
     if isinstance(A, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first (A.filled(value))")
+    if is_torch_array(A) and A.is_sparse | A.is_sparse_csr:
+        raise TypeError(f"{name} is a sparse PyTorch tensor, which is not accepted; convert it by .to_dense()")
     if is_dask_array(A):
         raise TypeError(f"{name} is a dask array, which is not accepted here; accepted is {DENSE}")
     if isinstance(A, list | tuple | int | float | complex | np.generic):
@@ -178,11 +181,11 @@ def _as_array(A: Any, name: str, sparse_ok: bool) -> Array:
             A = np.asarray(A)
         except ValueError as error:
             raise ValueError(f"{name} is no regular array: {error}") from None
+    if isinstance(A, np.ndarray):
+        A = np.asarray(A)  # np.matrix and np.memmap with their own rules become plain views
     if not is_array_api_obj(A):
         hint = "; convert a data frame by .to_numpy()" if hasattr(A, "to_numpy") else ""
         raise TypeError(f"{name} must be {DENSE}{' or a sparse array' * sparse_ok}, got {_kind(A)}{hint}")
-    if isinstance(A, np.ndarray):
-        A = np.asarray(A)  # np.matrix and np.memmap with their own rules become plain views
     return A
 
 
@@ -202,8 +205,8 @@ def check_finite(A: Array, name: str, first_row: int = 0) -> None:
     if all_finite(A):
         return
     if is_sparse(A):
-        bad_rows = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))[~np.isfinite(A.data)]
-        row = int(bad_rows[0])
+        position = np.flatnonzero(~np.isfinite(to_numpy(A.data)))[0]
+        row = int(np.searchsorted(to_numpy(A.indptr), position, side="right")) - 1
     else:
         xp = namespace(A)
         bad = ~xp.isfinite(xp.reshape(A, (A.shape[0], -1)) if A.ndim > 1 else A)
@@ -217,11 +220,10 @@ def check_same(**arrays: Array) -> Any:
     xp = namespace(reference)
     for name, A in others:
         if namespace(A) is not xp:
-            raise ValueError(f"{first} and {name} must come from one array library, got {_kind(reference)} and {_kind(A)}")
+            got = f"{_kind(reference)} and {_kind(A)}"
+            raise ValueError(f"{first} and {name} must come from one array library, got {got}")
         if device(A) != device(reference):
-            raise ValueError(
-                f"{first} and {name} must be on one device, got {device(reference)} and {device(A)}"
-            )
+            raise ValueError(f"{first} and {name} must be on one device, got {device(reference)} and {device(A)}")
     return xp
 
 
@@ -244,7 +246,8 @@ def check_real(value: Any, name: str, low: float, high: float, *, open_ends: boo
     """Return `value` as a float inside (low, high), or [low, high] if not `open_ends`."""
     left, right = ("(", ")") if open_ends else ("[", "]")
     accepted = f"a number in {left}{low:g}, {high:g}{right}"
-    if isinstance(value, bool | np.bool_ | str | bytes | complex):
+    refused = bool | np.bool_ | str | bytes | complex | np.complexfloating
+    if isinstance(value, refused) or np.ndim(value):  # older NumPy makes a float of an array of one
         raise TypeError(f"{name} must be {accepted}, got {value!r}")
     try:
         number = float(value)
@@ -270,17 +273,23 @@ def to_numpy(A: Array) -> np.ndarray:
     if is_numpy_array(A):
         return A
     if is_torch_array(A):
-        return A.detach().cpu().numpy()
+        return A.detach().cpu().resolve_conj().resolve_neg().numpy()
     if hasattr(A, "get"):  # CuPy
         return A.get()
-    return np.from_dlpack(A)
+    try:
+        return np.from_dlpack(A)
+    except BufferError:  # NumPy 2.0 takes no read-only data
+        return np.asarray(A)
 
 
 def like(values: np.ndarray, A: Array, dtype: Any = None) -> Array:
-    """Return host `values` in the namespace and on the device of `A`."""
+    """Return host `values` in the namespace and on the device of `A`, in a dtype of that namespace or of that name."""
     if is_numpy_array(A):
         return values if dtype is None else values.astype(dtype, copy=False)
-    return namespace(A).asarray(values, dtype=dtype, device=device(A))
+    if is_torch_array(A):  # shares memory, and takes neither negative strides nor read-only arrays
+        values = np.require(values, requirements=["C", "W"])
+    xp = namespace(A)
+    return xp.asarray(values, dtype=getattr(xp, dtype) if isinstance(dtype, str) else dtype, device=device(A))
 
 
 def can_write(A: Array) -> bool:

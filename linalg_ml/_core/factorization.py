@@ -2,14 +2,14 @@
 
 import json
 import os
-import tempfile
-import zipfile
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 
-from .arrays import Array, to_numpy
+from .arrays import Array, is_complex, is_sparse, namespace, to_numpy
 
 
 class LinearMap(ABC):
@@ -33,14 +33,15 @@ class LinearMap(ABC):
 
     @property
     def ndim(self) -> int:
+        """Number of axes: 2."""
         return 2
 
     def __matmul__(self, X: Any) -> Any:
         return self._apply(X)
 
     def __rmatmul__(self, Y: Any) -> Any:
-        """Return ``Y @ self``, by the transpose of everything."""
-        return (self.T @ Y.T).T
+        """Return ``Y @ self``, by the adjoint of everything."""
+        return _adjoint(self.H @ _adjoint(Y))
 
     def matvec(self, x: Array) -> Array:
         """Multiply a vector."""
@@ -73,6 +74,15 @@ class LinearMap(ABC):
     def to_dense(self) -> np.ndarray:
         """Return the matrix as a NumPy array."""
         return self @ np.eye(self.shape[1], dtype=self.dtype)
+
+
+def _adjoint(A: Any) -> Any:
+    """Return the conjugate transpose of a matrix, the conjugate of a vector."""
+    if not hasattr(A, "ndim"):
+        A = np.asarray(A)
+    if is_complex(A):
+        A = A.conj() if is_sparse(A) else namespace(A).conj(A)
+    return A.T if A.ndim == 2 else A
 
 
 class _Adjoint(LinearMap):
@@ -125,33 +135,38 @@ class Factorization(LinearMap):
 
         Arrays of other libraries are written as NumPy arrays.
         """
-        arrays, rest = {}, {}
+        arrays: dict[str, Any] = {}
+        rest = {}
         for name, part in self._parts().items():
             if hasattr(part, "__array_namespace__") or hasattr(part, "shape"):
                 arrays[name] = to_numpy(part)
+                if arrays[name].dtype.hasobject:
+                    raise TypeError(f"{name} holds Python objects, which only a pickle could store")
             else:
                 rest[name] = part
         header = json.dumps({"class": type(self).__name__, "format": 1, "parts": rest})
-        folder = os.path.dirname(os.path.abspath(path))
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
-            try:
+        draft = f"{os.path.abspath(path)}.{uuid4().hex}"  # not of tempfile, which lets nobody else read it
+        try:
+            with open(draft, "xb") as file:
                 np.savez(file, header=np.array(header), **arrays)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            os.replace(draft, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
         """Read what `save` wrote; anything else is a ValueError that says why."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                arrays = {name: file[name] for name in file.files if name != "header"}
-            found, version, rest = header["class"], header["format"], header["parts"]
-        except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{os.fspath(path)!r} was not written by {cls.__name__}.save: {error}") from error
+        with open(path, "rb") as stored:  # what the system says of a path is not ours to reword
+            try:
+                with np.load(stored, allow_pickle=False) as file:
+                    header = json.loads(str(file["header"]))
+                    arrays = {name: file[name] for name in file.files if name != "header"}
+                found, version, rest = header["class"], header["format"], header["parts"]
+            except Exception as error:  # zipfile has half a dozen kinds of them for files that are damaged
+                why = f"was not written by {cls.__name__}.save, or is damaged: {error}"
+                raise ValueError(f"{os.fspath(path)!r} {why}") from error
         if found != cls.__name__ or version != 1:
             raise ValueError(f"{os.fspath(path)!r} holds {found} of format {version}, not {cls.__name__} of format 1")
         return cls._from_parts({**rest, **arrays})

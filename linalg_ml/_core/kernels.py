@@ -54,6 +54,11 @@ def get_config() -> dict[str, str]:
     config : dict
         ``kernels``: "auto" or "reference".
 
+    Raises
+    ------
+    ValueError
+        If the environment variable ``LINALG_ML_KERNELS`` holds neither.
+
     Examples
     --------
     >>> import linalg_ml

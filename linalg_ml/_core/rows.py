@@ -42,9 +42,7 @@ def as_rows(A: Any, name: str = "A", *, complex_ok: bool = True) -> "Rows":
         return _DaskRows(A, name, complex_ok)
     if not is_sparse(A) and not hasattr(A, "dtype") and _yields_blocks(A):
         return _IterableRows(A, name, complex_ok)
-    A = check_array(
-        A, name, ndim=(1, 2), sparse_ok=True, complex_ok=complex_ok, finite=False, convert=False
-    )
+    A = check_array(A, name, ndim=(1, 2), sparse_ok=True, complex_ok=complex_ok, finite=False, convert=False)
     return _ArrayRows(A, name, complex_ok)
 
 
@@ -163,6 +161,8 @@ class _IterableRows(Rows):
         self._spent = iter(self._source) is self._source
         start, width = 0, None
         for item in self._source:
+            if getattr(item, "shape", (1,))[:1] == (0,):
+                continue  # nothing arrived
             block = _check_block(item, self, start)
             block = block[None, :] if block.ndim == 1 else block
             width = width or block.shape[1]
@@ -218,11 +218,8 @@ class _DaskRows(Rows):
         one = delayed(_one, pure=True)
         values = bag.from_delayed([one(function, part, start, self._name) for start, _, part in self._chunks()])
         total = values.reduction(
-            operator.itemgetter(0),
-            functools.partial(functools.reduce, combine),
-            split_every=8,
-            out_type=delayed,
-        )
+            operator.itemgetter(0), functools.partial(functools.reduce, combine), split_every=8
+        ).to_delayed()
         return total.compute() if compute else total
 
     def map_rows(self, function: Function) -> Any:

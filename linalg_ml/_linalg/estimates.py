@@ -47,6 +47,11 @@ def frobenius_norm(products: Array, *, confidence: float = 0.95) -> NormEstimate
     estimate : NormEstimate
         ``estimate**2`` = ‖products‖²/k is unbiased for ‖D‖_F².
 
+    Raises
+    ------
+    LinAlgError
+        If the products are not finite.
+
     Notes
     -----
     ‖products‖²/‖D‖_F² is Σ_j λ_j χ²_k(j) with weights λ_j ≥ 0 of sum one (the normalised eigenvalues of DᵀD). Of
@@ -63,9 +68,12 @@ def frobenius_norm(products: Array, *, confidence: float = 0.95) -> NormEstimate
     """
     confidence = check_confidence(confidence)
     k = products.shape[1]
-    total = sum_of_squares(products)
+    norm = exact_norm(products)
+    if not np.isfinite(norm):
+        raise np.linalg.LinAlgError("products with the probes are not finite: they overflow, or the matrix does")
     low, high = chi2.ppf(confidence, k), chi2.ppf(1 - confidence, k)
-    return NormEstimate((total / k) ** 0.5, (total / low) ** 0.5, float((total / high) ** 0.5), confidence)
+    estimate, lower, upper = (float(norm / divisor**0.5) for divisor in (k, low, high))
+    return NormEstimate(estimate, lower, upper, confidence)
 
 
 def check_confidence(confidence: Any) -> float:
@@ -73,12 +81,12 @@ def check_confidence(confidence: Any) -> float:
     return check_real(confidence, "confidence", 0.8, 1.0)
 
 
-def sum_of_squares(X: Array) -> float:
-    """Return ‖X‖_F² accumulated in float64; scaled, so that it neither overflows nor underflows midway."""
+def exact_norm(X: Array) -> float:
+    """Return ‖X‖_F accumulated in float64; scaled, so that no square overflows or underflows."""
     xp = namespace(X)
     peak = float(xp.max(xp.abs(X)))
     if peak == 0 or not np.isfinite(peak):
         return peak
     scaled = to_numpy(xp.reshape(X / peak, (-1,)))
     wide = scaled.astype(np.result_type(scaled.dtype, np.float64), copy=False)
-    return float(np.vdot(wide, wide).real) * peak**2
+    return float(np.vdot(wide, wide).real) ** 0.5 * peak

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array as check_samples
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._core.arrays import Array, check_array, check_int, check_real, like, namespace
+from .._core.estimators import check_namespace, remember_namespace
 from .._core.random import key_of
 from ._hadamard import SRHT
 
@@ -103,6 +104,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
             The fitted estimator.
         """
         X = self._validated(X, reset=True)
+        remember_namespace(self, X)
         n_samples, n_features = X.shape
         self.n_components_ = self._chosen(n_samples, n_features)
         self.sketch_ = SRHT(n_features, self.n_components_, rng=key_of(self.random_state, "random_state"))
@@ -123,6 +125,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
         """
         check_is_fitted(self)
         X = self._validated(X, reset=False)
+        check_namespace(self, X, "transform")
         return (self.sketch_ @ X.T).T
 
     def inverse_transform(self, X: Any) -> Array:

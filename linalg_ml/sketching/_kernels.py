@@ -159,7 +159,7 @@ def add_rows(values: Array, slots: np.ndarray, size: int) -> Array:
 def _scatter_cases():
     rng = np.random.default_rng(2)
     for dtype in (np.float32, np.float64):
-        for rows, columns, m, s in ((1, 1, 1, 1), (50, 3, 20, 8), (300, 70, 33, 4), (20, 5, 3_000_000, 2)):
+        for rows, columns, m, s in ((1, 1, 1, 1), (50, 3, 20, 8), (300, 70, 33, 4), (20, 2, 1_100_000, 1)):
             n_words = 2 * s if -(-m // s) > 2**20 else s
             words = rng.integers(0, 2**32, (rows, n_words), dtype=np.uint32)
             out = rng.standard_normal((m, columns)).astype(dtype)

@@ -141,9 +141,7 @@ class _Kernel:
             for i, ((name, kind), value) in enumerate(zip(self._parameters, args, strict=True))
         ]
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        error = self._launch(
-            pointers, (ctypes.c_uint * 6)(*dims), ctypes.c_size_t(shared_mem), int(CpuModule.reverse)
-        )
+        error = self._launch(pointers, (ctypes.c_uint * 6)(*dims), ctypes.c_size_t(shared_mem), int(CpuModule.reverse))
         if error:
             raise RuntimeError(f"kernel {self._name!r}: {_explain(error.decode())}")
 

@@ -28,19 +28,26 @@ COHERENT = {
 }
 
 
+def distortions(kind, where, seeds):
+    U = identity_columns(list(COHERENT[where]))
+    return [distortion(kind(N, 4 * U.shape[1], rng=seed) @ U) for seed in seeds]
+
+
 @pytest.mark.parametrize("where", COHERENT)
 @pytest.mark.parametrize("kind", [SRHT, SparseSign, Gaussian])
 def test_coherent_subspaces_are_embedded(kind, where):
-    U = identity_columns(list(COHERENT[where]))
-    worst = max(distortion(kind(N, 4 * U.shape[1], rng=seed) @ U) for seed in SEEDS)
-    assert worst <= 0.66
+    assert max(distortions(kind, where, SEEDS if "32" in where or "64" in where else range(2))) <= 0.66
 
 
-@pytest.mark.parametrize("where", ["32 rows from 0", "512 rows from 0"])
-def test_countsketch_is_singular_there(where):
-    U = identity_columns(list(COHERENT[where]))
-    failures = sum(distortion(CountSketch(N, 4 * U.shape[1], rng=seed) @ U) >= 0.9 for seed in SEEDS)
-    assert failures > len(SEEDS) / 2
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [SRHT, SparseSign, Gaussian])
+def test_many_coherent_columns_are_embedded(kind):
+    assert max(distortions(kind, "512 rows from 0", SEEDS)) <= 0.66
+
+
+def test_countsketch_is_singular_there():
+    failures = [distortion >= 0.9 for distortion in distortions(CountSketch, "32 rows from 0", SEEDS)]
+    assert sum(failures) > len(SEEDS) / 2
 
 
 def test_strided_columns_of_a_long_matrix():
