@@ -53,9 +53,7 @@ def use_working_tree():
 
 def print_table(suite, environment):
     """Print each benchmark as soon as it has run, then what the failed ones said; return the exit code."""
-    rows = {
-        name: [describe(benchmark, case) for case in cases(benchmark)] for name, benchmark in suite.items()
-    }
+    rows = {name: [describe(benchmark, case) for case in cases(benchmark)] for name, benchmark in suite.items()}
     widths = max(map(len, rows), default=0), max(map(len, itertools.chain(*rows.values())), default=0)
     errors = {}
     print(f"{'benchmark':{widths[0]}}  {'parameters':{widths[1]}}  value")

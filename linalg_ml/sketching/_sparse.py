@@ -60,7 +60,7 @@ class SparseSign(Sketch):
     --------
     >>> from scipy import sparse
     >>> from linalg_ml.sketching import SparseSign
-    >>> A = sparse.random_array((10_000, 50), density=0.01, rng=0)
+    >>> A = sparse.eye_array(10_000, 50, format="csr")
     >>> (SparseSign(10_000, 200, rng=0) @ A).shape
     (200, 50)
     """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matrices import sparse_matrix
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
@@ -242,7 +243,7 @@ def test_memory_of_every_kind(S, A, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "int64"])
 @pytest.mark.parametrize("kind", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array])
 def test_sparse(S, kind, dtype):
-    A = sparse.random_array((N, 40), density=0.05, rng=0)
+    A = sparse_matrix(N, 40, density=0.05)
     A.data = (10 * A.data + (1j if dtype == "complex128" else 0)).astype(dtype)
     B = S @ kind(A)
     assert isinstance(B, np.ndarray)
