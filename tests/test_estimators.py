@@ -15,6 +15,8 @@ from linalg_ml._core.arrays import to_numpy
 
 # Arguments under which an estimator fits the small data of the checks (down to two features or so).
 ARGUMENTS = {"SubsampledHadamardProjection": {"n_components": 2}}
+# Further ways to run, each checked by scikit-learn as well.
+VARIANTS = {"SketchedLinearRegression": [{"n_sketch": 200}, {"alpha": 1.0}]}
 # Checks that an estimator is known to fail, with the reason: {"Estimator": {"check_name": "why"}}.
 EXPECTED_FAILURES = {}
 
@@ -29,9 +31,9 @@ def estimator_classes():
                 yield value
 
 
-def make(cls):
+def make(cls, **variant):
     """Make an estimator, with a fixed seed where it takes one."""
-    arguments = dict(ARGUMENTS.get(cls.__name__, {}))
+    arguments = {**ARGUMENTS.get(cls.__name__, {}), **variant}
     if "random_state" in cls._get_param_names():
         arguments["random_state"] = 0
     return cls(**arguments)
@@ -66,7 +68,7 @@ def needs_transform(estimator):
 
 
 @parametrize_with_checks(
-    [make(cls) for cls in CLASSES],
+    [make(cls, **variant) for cls in CLASSES for variant in [{}, *VARIANTS.get(cls.__name__, [])]],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {}),
 )
 def test_scikit_learn(estimator, check):

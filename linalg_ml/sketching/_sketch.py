@@ -20,7 +20,8 @@ from .._core.arrays import (
 )
 from .._core.factorization import LinearMap
 from .._core.random import RNG, key_of
-from .._core.rows import Rows, as_rows
+from .._core.rows import Rows
+from ._formed import FormedMap, rows_of
 
 _CHUNK = 2**18  # numbers drawn, or made dense, at a time: 2 MB of float64
 
@@ -125,7 +126,7 @@ class Sketch(LinearMap):
     # --- products -------------------------------------------------------------------------------------
 
     def _apply(self, A: Any) -> Array:
-        rows = as_rows(A)
+        rows = rows_of(A)
         if rows.shape[0] is not None and rows.shape[0] != self.shape[1]:
             raise ValueError(f"A must have {self.shape[1]} rows for {self!r}, got shape {tuple(rows.shape)}")
         if is_dask_array(A):
@@ -134,7 +135,8 @@ class Sketch(LinearMap):
             return self._apply_arriving(rows)
         B = self._apply_array(rows)
         if not all_finite(B):  # every entry of A reaches some entry of B, so B alone need be looked at
-            check_finite(A if is_sparse(A) else check_array(A, "A", finite=False), "A")
+            if not isinstance(A, FormedMap):
+                check_finite(A if is_sparse(A) else check_array(A, "A", finite=False), "A")
             raise _overflow("A", B)
         return B
 

@@ -84,7 +84,9 @@ class SRTT(Sketch):
 
     def _apply_array(self, rows: Rows) -> Array:
         """Transform whole columns, a panel at a time."""
-        A = rows.array  # type: ignore[attr-defined]
+        A = getattr(rows, "array", None)
+        if A is None:  # formed block by block
+            return super()._apply_array(rows)
         if A.ndim == 1:
             return self._transformed(cast(A, rows.dtype)[:, None])[:, 0]
         A = A.tocsc() if is_sparse(A) else A
