@@ -103,6 +103,10 @@ class _Adjoint(LinearMap):
     def H(self) -> LinearMap:
         return self._of
 
+    @property
+    def nbytes(self) -> int:
+        return self._of.nbytes  # type: ignore[attr-defined]
+
     def to_dense(self) -> np.ndarray:
         return self._of.to_dense().conj().T
 

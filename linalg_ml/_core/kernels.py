@@ -66,8 +66,11 @@ def get_config() -> dict[str, str]:
     ...     linalg_ml.get_config()
     {'kernels': 'reference'}
     """
-    from_shell = _checked({"kernels": os.environ.get(_VARIABLE) or "auto"}, f"the environment variable {_VARIABLE}")
-    return {**from_shell, **_everywhere, **(_here.get() or {})}
+    settings = {**_everywhere, **(_here.get() or {})}
+    if "kernels" not in settings:
+        from_shell = os.environ.get(_VARIABLE) or "auto"
+        settings = {**_checked({"kernels": from_shell}, f"the environment variable {_VARIABLE}"), **settings}
+    return settings
 
 
 def set_config(*, kernels: str | None = None) -> None:
@@ -101,7 +104,7 @@ def set_config(*, kernels: str | None = None) -> None:
 
 @contextmanager
 def config_context(*, kernels: str | None = None) -> Iterator[None]:
-    """Set what holds inside a ``with`` block, in this thread or task alone.
+    """Set what holds inside a ``with`` block, in this thread or task alone; not on the workers of a dask cluster.
 
     Parameters
     ----------

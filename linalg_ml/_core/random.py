@@ -16,7 +16,7 @@ import numpy as np
 from array_api_compat import is_cupy_array, is_numpy_array
 
 from ._kernels import philox_normals, philox_words
-from .arrays import Array, device, like, namespace
+from .arrays import Array, device, like, namespace, real_dtype
 
 RNG = None | int | np.random.Generator
 _MASK = 2**64 - 1
@@ -167,8 +167,6 @@ def normals(
 
     The quotient is formed in float64 and rounded once: the float32 matrix is the rounded float64 matrix.
     """
-    from .arrays import real_dtype
-
     table = (normal_table().astype(np.float64) / divisor).astype(real_dtype(to))
     if is_cupy_array(to):
         table = like(table, to)

@@ -6,13 +6,14 @@ tree; nothing distributed is written here.
 
 import functools
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 from array_api_compat import is_dask_array
 
-from .arrays import Array, can_write, cast, check_array, compute_dtype, device, is_sparse, namespace
+from .arrays import Array, can_write, cast, check_array, check_same, compute_dtype, device, is_sparse, namespace
 
 T = TypeVar("T")
 Function = Callable[[Array, int], T]  # of a block of rows and the number of its first row
@@ -53,7 +54,7 @@ def _yields_blocks(A: Any) -> bool:
     return isinstance(A, Iterable) and not isinstance(A, str | bytes | dict) and not hasattr(A, "__array__")
 
 
-class Rows:
+class Rows(ABC):
     """Rows of numbers, read in blocks.
 
     Attributes
@@ -70,27 +71,35 @@ class Rows:
     def __init__(self, name: str, complex_ok: bool):
         self._name, self._complex_ok = name, complex_ok
 
+    @abstractmethod
     def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
         """Yield (number of the first row, block): views of what is in memory, rows and dtype checked.
 
         Where the blocks are cut here and not by the caller, all but the last have a multiple of `multiple_of`
         rows.
         """
-        raise TypeError("blocks() belongs to a kind of rows")
 
     def map_reduce(self, function: Function, combine: Callable[[T, T], T], *, multiple_of: int = 1) -> T:
         """Return the combination, in order, of ``function(block, start)`` over all blocks; one pass."""
         values = (function(block, start) for start, block in self.blocks(multiple_of))
         return functools.reduce(combine, values)
 
+    @abstractmethod
     def map_rows(self, function: Function) -> Any:
         """Return the rows ``function(block, start)`` of all blocks, stacked as the input was."""
-        raise TypeError("map_rows() belongs to a kind of rows")
 
 
-def _check_block(block: Any, rows: Rows, start: int) -> Array:
-    name = f"{rows._name} from row {start} on"
-    return check_array(block, name, ndim=(1, 2), sparse_ok=True, complex_ok=rows._complex_ok, finite=False)
+def _check_block(block: Any, name: str, complex_ok: bool, start: int) -> Array:
+    where = f"{name} from row {start} on"
+    return check_array(block, where, ndim=(1, 2), sparse_ok=True, complex_ok=complex_ok, finite=False)
+
+
+def _stacked(parts: list[Array]) -> Array:
+    if is_sparse(parts[0]):
+        from scipy import sparse
+
+        return sparse.vstack(parts, format="csr")
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=0)
 
 
 class _ArrayRows(Rows):
@@ -127,11 +136,7 @@ class _ArrayRows(Rows):
                 out[start : start + part.shape[0], ...] = part
         if out is not None:
             return out
-        if is_sparse(parts[0]):
-            from scipy import sparse
-
-            return sparse.vstack(parts, format="csr")
-        return namespace(parts[0]).concat(parts, axis=0)
+        return _stacked(parts)
 
     def _result(self, part: Array) -> Array | None:
         """Return one array to fill, so that no second copy is made at the end; None where that cannot be."""
@@ -149,33 +154,64 @@ class _IterableRows(Rows):
         super().__init__(name, complex_ok)
         self._source = blocks
         self._spent = False
+        self._first: Array | None = None
         self.shape = (None, None)
         self.dtype = ""
 
     def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
+        """Yield blocks as they arrive; smaller ones are put together until they have `multiple_of` rows."""
+        waiting: list[Array] = []
+        first = n_waiting = 0
+        for start, block in self._arriving():
+            if waiting and is_sparse(block) != is_sparse(waiting[0]):
+                yield first, _stacked(waiting)
+                waiting = []
+            if not waiting:
+                first, n_waiting = start, 0
+            waiting.append(block)
+            n_waiting += block.shape[0]
+            if n_waiting >= multiple_of:
+                yield first, _stacked(waiting)
+                waiting = []
+        if waiting:
+            yield first, _stacked(waiting)
+
+    def _arriving(self) -> Iterator[tuple[int, Array]]:
         if self._spent:
             raise ValueError(
                 f"{self._name} is an iterator that was read already, and this needs another pass; give an array or a "
                 "list of blocks"
             )
         self._spent = iter(self._source) is self._source
-        start, width = 0, None
+        start = 0
         for item in self._source:
             if getattr(item, "shape", (1,))[:1] == (0,):
                 continue  # nothing arrived
-            block = _check_block(item, self, start)
-            block = block[None, :] if block.ndim == 1 else block
-            width = width or block.shape[1]
-            if block.shape[1] != width:
-                raise ValueError(
-                    f"{self._name} must yield blocks of one width, got {block.shape[1]} columns at row {start} after "
-                    f"blocks of {width}"
-                )
+            block = self._like_first(_check_block(item, self._name, self._complex_ok, start), start)
             yield start, block
             start += block.shape[0]
-        if start == 0:
+        if self._first is None:
             raise ValueError(f"{self._name} is empty: it yielded no block")
-        self.shape = (start, width)
+        self.shape = (start, self._first.shape[1])
+
+    def _like_first(self, block: Array, start: int) -> Array:
+        """Return a block, 2-d, in the dtype of the first one; refuse what would not fit under it."""
+        block = block[None, :] if block.ndim == 1 else block
+        if self._first is None or start == 0:
+            self._first = block
+            return block
+        where, first = f"{self._name} from row {start} on", self._first
+        if block.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{self._name} must yield blocks of one width, got {block.shape[1]} columns at row {start} after "
+                f"blocks of {first.shape[1]}"
+            )
+        if not is_sparse(block) and not is_sparse(first):
+            check_same(**{self._name: first, where: block})
+        kind, wanted = compute_dtype(block.dtype), compute_dtype(first.dtype)
+        if np.result_type(kind, wanted) != wanted:
+            raise ValueError(f"{where} must be {wanted} as before, or narrower, got {kind}")
+        return cast(block, wanted)
 
     def map_rows(self, function: Function) -> Iterator[Array]:
         return (function(block, start) for start, block in self.blocks())
@@ -207,7 +243,7 @@ class _DaskRows(Rows):
 
     def blocks(self, multiple_of: int = 1) -> Iterator[tuple[int, Array]]:
         for start, _, part in self._chunks():
-            yield start, _check_block(part.compute(), self, start)
+            yield start, _check_block(part.compute(), self._name, self._complex_ok, start)
 
     def map_reduce(
         self, function: Function, combine: Callable[[T, T], T], *, multiple_of: int = 1, compute: bool = True
@@ -238,5 +274,4 @@ class _DaskRows(Rows):
 
 def _one(function: Function, block: Any, start: int, name: str) -> list:
     """Check one chunk and apply `function`, as the one item of a dask bag's partition."""
-    rows = Rows(name, True)
-    return [function(_check_block(block, rows, start), start)]
+    return [function(_check_block(block, name, True, start), start)]

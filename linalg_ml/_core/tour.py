@@ -1,4 +1,4 @@
-"""What a wing brings to the tour: one stop, as data; the tour command alone knows how it is shown."""
+"""What a wing brings to the tour: its stops, as data; the tour command alone knows how they are shown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TourStop:
-    """One capability on real data. A wing's `_tour.py` has a function ``stop() -> TourStop``."""
+    """One capability on real data. A wing's `_tour.py` has a function `stop` that returns one or a tuple of them."""
 
     capability: str  # a few words: "Sketching (SRHT)"
     purpose: str  # what it is for, one sentence
@@ -21,7 +21,7 @@ class TourStop:
     seconds: float  # ours, median of several
     usual_tool: str  # "numpy A.T @ A"
     usual_seconds: float
-    bytes_before: int
-    bytes_after: int
+    bytes_before: int = 0  # 0: the stop is not about size, and nothing is said of it
+    bytes_after: int = 0
     picture: Callable[[Any], None] | None = None  # draws on a matplotlib Figure
     caption: str = ""  # what one sees in the picture

@@ -164,6 +164,7 @@ class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerM
         """
         check_is_fitted(self)
         X = check_array(check_samples(X), "X")
+        check_namespace(self, X, "inverse_transform")
         if X.shape[1] != self.n_components_:
             raise ValueError(f"X must have {self.n_components_} features (n_components_), got {X.shape[1]}")
         xp = namespace(X)

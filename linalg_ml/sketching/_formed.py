@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._core.arrays import Array
+from .._core.arrays import Array, namespace
 from .._core.factorization import LinearMap
-from .._core.rows import Rows, as_rows
+from .._core.rows import Function, Rows, as_rows
 
 _BLOCK_BYTES = 2**22
 
@@ -42,6 +42,11 @@ class FormedRows(Rows):
         size += -size % multiple_of
         for start in range(0, n, size):
             yield start, self.of.rows(start, min(start + size, n))
+
+    def map_rows(self, function: Function) -> Array:
+        """Return the rows ``function(block, start)`` of all blocks, stacked."""
+        parts = [function(block, start) for start, block in self.blocks()]
+        return namespace(parts[0]).concat(parts, axis=0)
 
 
 def rows_of(A: Any, name: str = "A") -> Rows:

@@ -109,8 +109,7 @@ def gram_error(A: Any, SA: Any, *, n_probes: int = 10, confidence: float = 0.95,
     def product(block: Array, start: int) -> Array:
         if block.shape[1] != SA.shape[1]:
             raise ValueError(f"A must have the {SA.shape[1]} columns of SA, got {block.shape[1]}")
-        if not is_sparse(block):
-            check_same(A=block, SA=SA)
+        check_same(A=block.data if is_sparse(block) else block, SA=SA)
         P = _gram_product(block, G)
         if not all_finite(P):
             check_finite(block, "A", start)
@@ -125,7 +124,7 @@ def gram_error(A: Any, SA: Any, *, n_probes: int = 10, confidence: float = 0.95,
 
 def _gram_product(A: Array, G: Array) -> Array:
     """Return Aᴴ (A G)."""
-    if not is_complex(A):
-        return A.T @ (A @ G)
     AG = A @ cast(G, compute_dtype(A.dtype))
+    if not is_complex(A):
+        return A.T @ AG
     return (A.conj() if is_sparse(A) else namespace(A).conj(A)).T @ AG

@@ -4,13 +4,11 @@ from functools import cached_property
 
 import numpy as np
 
-from .._core.arrays import Array, like, namespace
-from .._core.random import RNG, Stream, draw_integers, permutation, sample, signs, words
-from ._kernels import GROUP, group_positions, hadamard, mix_rows
-from ._sketch import Sketch, chunks
+from .._core.arrays import Array, device, like, namespace
+from .._core.random import RNG, Stream, draw_integers, permutation, sample, words
+from ._kernels import GROUP, RUN_BITS, group_positions, hadamard, mix_rows
+from ._sketch import Sketch, chunks, row_signs
 from ._transform import power_of_two
-
-_RUN_BITS = 11  # rows (2**11) transformed together: 64 columns of them fit a second-level cache
 
 
 class SRHT(Sketch):
@@ -104,7 +102,7 @@ class SRHT(Sketch):
     def _bits(self) -> int:
         """Bits of a run: longer ones for many samples, which else cost more than the transform."""
         m = self.shape[0]
-        return min(max(_RUN_BITS, m.bit_length() - 3), self._length.bit_length() - 1)
+        return min(max(RUN_BITS, m.bit_length() - 3), self._length.bit_length() - 1)
 
     @property
     def _multiple(self) -> int:  # type: ignore[override]
@@ -133,15 +131,12 @@ class SRHT(Sketch):
             start,
             self._sigma,
             words(self._key, Stream.GROUPS, groups, 2),
-            self._signs(start, stop),
+            row_signs(self._key, start, stop),
             bits,
             low,
             order,
             parity(high & runs[:, None]),
         )
-
-    def _signs(self, start: int, stop: int) -> np.ndarray:
-        return signs(words(self._key, Stream.SIGNS, range(start, stop)))[:, 0]
 
     def _positions(self, start: int, stop: int) -> np.ndarray:
         """Return where Π puts rows start … stop - 1; both are multiples of the size of a group."""
@@ -158,7 +153,7 @@ class SRHT(Sketch):
             stop = n + -n % self._sigma.size
             columns.append(xp.take(mixed, like(self._positions(0, stop)[:n], Y), axis=0))
         X = columns[0] if len(columns) == 1 else xp.concat(columns, axis=1)
-        return X * like(self._signs(0, n), Y, Y.dtype)[:, None]
+        return X * like(row_signs(self._key, 0, n), Y, Y.dtype)[:, None]
 
 
 def _stratified_rows(key: int, m: int, n: int) -> np.ndarray:
@@ -184,5 +179,5 @@ def spread(Y: Array, rows: np.ndarray, n: int) -> Array:
     xp = namespace(Y)
     source = np.full(n, Y.shape[0])
     source[rows] = np.arange(rows.size)
-    padded = xp.concat([Y, xp.zeros((1, Y.shape[1]), dtype=Y.dtype, device=Y.device)], axis=0)
+    padded = xp.concat([Y, xp.zeros((1, Y.shape[1]), dtype=Y.dtype, device=device(Y))], axis=0)
     return xp.take(padded, like(source, Y), axis=0)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .._core.arrays import Array, like, namespace
+from .._core.arrays import Array, device, like, namespace
 from .._core.kernels import kernel
 
 GROUP = 1024  # rows that SRHT permutes among themselves: part of the operator's definition
-_BLOCK_BITS = 11  # rows (2**11) that SRHT transforms together: 64 columns of them fit a second-level cache
+RUN_BITS = 11  # rows (2**11) that SRHT transforms together: 64 columns of them fit a second-level cache
 
 
 # --- fast Walsh–Hadamard transform --------------------------------------------------------------------
@@ -52,7 +52,7 @@ def _mix_cases():
     for dtype in (np.float32, np.float64):
         for total, rows, columns, samples in ((1, 1, 1, 1), (8, 5, 3, 8), (64, 37, 9, 7), (2048, 1999, 5, 20),
                                               (4096, 1500, 70, 40), (4096, 4096, 1, 600)):  # fmt: skip
-            bits = min(_BLOCK_BITS, total.bit_length() - 1)
+            bits = min(RUN_BITS, total.bit_length() - 1)
             size = min(GROUP, total)
             start = (total - rows) // 2
             first, last = start >> bits, (start + rows - 1) >> bits
@@ -146,7 +146,7 @@ def add_rows(values: Array, slots: np.ndarray, size: int) -> Array:
     by_slot = np.argsort(slots, kind="stable")
     counts = np.bincount(slots, minlength=size)
     firsts = np.cumsum(counts) - counts
-    total = xp.zeros((size, values.shape[1]), dtype=values.dtype, device=values.device)
+    total = xp.zeros((size, values.shape[1]), dtype=values.dtype, device=device(values))
     for turn in range(int(counts.max(initial=0))):
         there = turn < counts
         taken = xp.take(

@@ -202,6 +202,7 @@ def _plan(bits, post):
 
 
 def hadamard(x, scale, overwrite):
+    overwrite = overwrite and x.flags.writeable  # stores by address would not ask
     in_place = (x.flags.c_contiguous and overwrite) or not x.flags.c_contiguous
     y = np.ascontiguousarray(x) if in_place else np.empty_like(x)
     src, dst = (y if in_place else x).reshape(-1), y.reshape(-1)

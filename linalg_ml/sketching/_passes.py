@@ -30,6 +30,7 @@ from ._formed import FormedMap, rows_of
 
 _CACHED = 2**19  # bytes of rows that are multiplied twice while they are in a cache
 _RUN = 8192  # rows that one triangle takes in turn: more of them lose digits
+_STEP = 1024  # rows that it takes at a time
 
 Sums = tuple[Any, ...]
 Combine = Callable[[Sums, Sums], Sums]
@@ -383,17 +384,27 @@ def _triangle(A: Array, b: Array) -> np.ndarray:
         xp = namespace(A)
         R = to_numpy(xp.linalg.qr(xp.concat([A, b], axis=1), mode="reduced")[1])
         return _square(R, size).astype(np.result_type(R.dtype, np.float64))
-    copy = np.empty((A.shape[0], size), np.result_type(A.dtype, np.float64), order="F")
-    copy[:, : A.shape[1]], copy[:, A.shape[1] :] = A, b
-    (geqrf,) = lapack.get_lapack_funcs(("geqrf",), (copy,))
-    R = np.triu(geqrf(copy, overwrite_a=True)[0][:size])
-    return _square(R, size)
+    dtype = np.result_type(A.dtype, np.float64)
+    R = np.zeros((size, size), dtype, order="F")
+    (tpqrt,) = lapack.get_lapack_funcs(("tpqrt",), (R,))
+    step = max(_STEP, 4 * size)
+    for first in range(0, A.shape[0], step):
+        rows = slice(first, min(first + step, A.shape[0]))
+        copy = np.empty((rows.stop - first, size), dtype, order="F")
+        copy[:, : A.shape[1]], copy[:, A.shape[1] :] = A[rows], b[rows]
+        R = tpqrt(0, panel_width(size), R, copy, overwrite_a=True, overwrite_b=True)[0]
+    return np.triu(R)
+
+
+def panel_width(size: int) -> int:
+    """Return how many columns LAPACK should take together: measured."""
+    return min(16 if size < 500 else 32, size)
 
 
 def _merged(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     size = left.shape[0]
     (tpqrt,) = lapack.get_lapack_funcs(("tpqrt",), (left,))
-    R, _, _, _ = tpqrt(size, min(32, size), np.asfortranarray(left), np.asfortranarray(right))
+    R, _, _, _ = tpqrt(size, panel_width(size), np.asfortranarray(left), np.asfortranarray(right))
     return np.triu(R)
 
 

@@ -113,7 +113,9 @@ def _stacked(R: np.ndarray, shift: float) -> np.ndarray:
     """Return the triangle of [R; shift I]."""
     d = R.shape[0]
     (tpqrt,) = lapack.get_lapack_funcs(("tpqrt",), (R,))
-    out, _, _, _ = tpqrt(d, min(32, d), np.asfortranarray(R), np.asfortranarray(shift * np.eye(d, dtype=R.dtype)))
+    out, _, _, _ = tpqrt(
+        d, min(16 if d < 500 else 32, d), np.asfortranarray(R), np.asfortranarray(shift * np.eye(d, dtype=R.dtype))
+    )
     return np.triu(out)
 
 

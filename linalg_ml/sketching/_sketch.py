@@ -14,12 +14,13 @@ from .._core.arrays import (
     check_array,
     check_finite,
     check_int,
+    device,
     is_complex,
     is_sparse,
     namespace,
 )
 from .._core.factorization import LinearMap
-from .._core.random import RNG, key_of
+from .._core.random import RNG, Stream, key_of, signs, words
 from .._core.rows import Rows
 from ._formed import FormedMap, rows_of
 
@@ -35,9 +36,10 @@ class Sketch(LinearMap):
 
     dtype = np.dtype(np.float64)
     _multiple = 1  # rows that are best sketched together
+    _largest = 2**62  # rows of data
 
     def __init__(self, n: int, m: int, *, rng: RNG = None):
-        n = check_int(n, "n")
+        n = check_int(n, "n", 1, self._largest, "beyond that row numbers would not be exact")
         self.shape = (check_int(m, "m", 1, n, "a sketch has at most as many rows as the data"), n)
         self._key = key_of(rng)
 
@@ -93,7 +95,7 @@ class Sketch(LinearMap):
         part = self._finish(self._sum([(start, block)]), block)
         if not all_finite(part):
             check_finite(block, "block", start)
-            raise _overflow("block", part)
+            raise overflow("block", part)
         return part
 
     def _check_end(self, end: int, name: str) -> None:
@@ -109,12 +111,28 @@ class Sketch(LinearMap):
 
     def _added(self, total: Array | None, block: Array, start: int) -> Array:
         """Add the part of one block, of any kind, to a sum that None begins."""
-        for first, part in _real_parts(block):
-            if total is None:
-                shape = (self.shape[0], part.shape[1])
-                total = namespace(part).zeros(shape, dtype=part.dtype, device=part.device)
-            total = self._add(total, part, start + first)
+        if is_sparse(block):
+            return self._added_sparse(total, block, start)
+        part = as_real(block[:, None] if block.ndim == 1 else block)
+        return self._add(self._zeros(part, part.shape[1]) if total is None else total, part, start)
+
+    def _added_sparse(self, total: Array | None, block: Array, start: int) -> Array:
+        """Add the part of a sparse block; rows that belong together are made dense, some columns at a time."""
+        n_rows = max(self._multiple, _CHUNK // 64 // self._multiple * self._multiple)
+        for first in range(0, block.shape[0], n_rows):
+            rows = block[first : min(first + n_rows, block.shape[0])].tocsc()
+            for left, right in chunks(block.shape[1], rows.shape[0]):
+                part = as_real(rows[:, left:right].toarray())
+                pair = part.shape[1] // (right - left)  # two for complex numbers
+                if total is None:
+                    total = self._zeros(part, pair * block.shape[1])
+                place = slice(pair * left, pair * right)
+                total[:, place] = self._add(total[:, place], part, start + first)
+        assert total is not None
         return total
+
+    def _zeros(self, like: Array, columns: int) -> Array:
+        return namespace(like).zeros((self.shape[0], columns), dtype=like.dtype, device=device(like))
 
     def _finish(self, total: Array, block: Array) -> Array:
         """Scale a sum, and give it the kind of numbers and of axes that `block` has."""
@@ -136,8 +154,8 @@ class Sketch(LinearMap):
         B = self._apply_array(rows)
         if not all_finite(B):  # every entry of A reaches some entry of B, so B alone need be looked at
             if not isinstance(A, FormedMap):
-                check_finite(A if is_sparse(A) else check_array(A, "A", finite=False), "A")
-            raise _overflow("A", B)
+                check_finite(rows.array, "A")  # type: ignore[attr-defined]
+            raise overflow("A", B)
         return B
 
     def _apply_array(self, rows: Rows) -> Array:
@@ -149,12 +167,12 @@ class Sketch(LinearMap):
         example: list[Array] = []
         B = self._finish(self._sum(_keep_first(self._checked(rows), example)), example[0])
         if not all_finite(B):
-            raise _overflow("A", B)
+            raise overflow("A", B)
         return B
 
     def _checked(self, rows: Rows) -> Iterator[tuple[int, Array]]:
         end = 0
-        for start, block in rows.blocks():
+        for start, block in rows.blocks(self._multiple):
             end = start + block.shape[0]
             self._check_end(end, "A")
             check_finite(block, "A", start)
@@ -173,8 +191,9 @@ class Sketch(LinearMap):
         Y = check_array(Y, "Y", ndim=(1, 2))
         if Y.shape[0] != self.shape[0]:
             raise ValueError(f"Y must have {self.shape[0]} rows for the transpose of {self!r}, got {tuple(Y.shape)}")
-        ((_, real),) = _real_parts(Y)
-        X = self._adjoint(real)
+        X = self._adjoint(as_real(Y[:, None] if Y.ndim == 1 else Y))
+        if not all_finite(X):
+            raise overflow("Y", X)
         X = _join(X) if is_complex(Y) else X
         return X[:, 0] if Y.ndim == 1 else X
 
@@ -191,7 +210,7 @@ def _keep_first(blocks: Iterable[tuple[int, Array]], first: list[Array]) -> Iter
         yield start, block
 
 
-def _overflow(name: str, result: Array) -> np.linalg.LinAlgError:
+def overflow(name: str, result: Array) -> np.linalg.LinAlgError:
     return np.linalg.LinAlgError(f"the sketch of {name} overflows {result.dtype}; scale {name} down")
 
 
@@ -202,15 +221,6 @@ def chunks(n: int, numbers_a_row: int) -> Iterator[tuple[int, int]]:
     """Cut n rows so that a piece makes few enough numbers to stay in a cache."""
     size = max(1, _CHUNK // max(1, numbers_a_row))
     return ((first, min(first + size, n)) for first in range(0, n, size))
-
-
-def _real_parts(block: Array) -> Iterator[tuple[int, Array]]:
-    """Yield a block as real 2-d dense pieces with their first rows; complex columns become pairs of columns."""
-    if is_sparse(block):
-        for first, last in chunks(block.shape[0], block.shape[1]):
-            yield first, as_real(block[first:last].toarray())
-    else:
-        yield 0, as_real(block[:, None] if block.ndim == 1 else block)
 
 
 def as_real(block: Array) -> Array:
@@ -231,3 +241,8 @@ def _join(pairs: Array) -> Array:
     xp = namespace(pairs)
     kind = xp.complex64 if pairs.dtype == xp.float32 else xp.complex128
     return xp.astype(pairs[:, 0::2], kind) + xp.astype(pairs[:, 1::2], kind) * 1j
+
+
+def row_signs(key: int, start: int, stop: int) -> np.ndarray:
+    """Return the random signs of rows start … stop - 1 of the data."""
+    return signs(words(key, Stream.SIGNS, range(start, stop)))[:, 0]

@@ -68,6 +68,8 @@ class SparseSign(Sketch):
     def __init__(self, n: int, m: int, *, s: int = 8, rng: RNG = None):
         super().__init__(n, m, rng=rng)
         self.s = min(check_int(s, "s"), self.shape[0])
+        if -(-self.shape[0] // self.s) > 2**32:
+            raise ValueError(f"m must be at most 2**32 rows for each of the s={self.s} non-zeros, got {self.shape[0]}")
 
     def __repr__(self) -> str:
         return f"SparseSign({self.shape[1]}, {self.shape[0]}, s={self.s}, rng={self._key})"

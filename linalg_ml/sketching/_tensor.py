@@ -4,13 +4,24 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import array_api_extra as xpx
 import numpy as np
 
-from .._core.arrays import Array, check_array, check_choice, check_int, check_same, like, namespace, real_dtype
+from .._core.arrays import (
+    Array,
+    all_finite,
+    check_array,
+    check_choice,
+    check_int,
+    check_same,
+    like,
+    namespace,
+    real_dtype,
+)
 from .._core.random import RNG, Stream, key_of, sample, signs, words
 from ._hadamard import parity, spread
 from ._kernels import hadamard
-from ._sketch import Sketch, chunks
+from ._sketch import Sketch, chunks, overflow
 from ._transform import power_of_two, transform
 
 
@@ -74,6 +85,7 @@ class TensorSRHT(Sketch):
         if isinstance(shape, str | bytes) or not hasattr(shape, "__len__") or len(shape) != 2:
             raise ValueError(f"shape must be a pair (n1, n2), got {shape!r}")
         n1, n2 = (check_int(size, f"shape[{i}]") for i, size in enumerate(shape))
+        check_int(power_of_two(n1) * power_of_two(n2), "shape[0]·shape[1], padded,", 1, 2**62)
         m = check_int(m, "m", 1, n1 * n2, "a sketch has at most as many rows as the data")
         self.factor_shape = (n1, n2)
         self.shape = (m, n1 * n2)
@@ -141,9 +153,14 @@ class TensorSRHT(Sketch):
             )
         B1 = self._factor(A1, 0) * self._scale
         B2 = self._factor(A2, 1)
-        if pairing == "matched":
-            return B1 * B2
-        return xp.reshape(B1[:, :, None] * B2[:, None, :], (self.shape[0], A1.shape[1] * A2.shape[1]))
+        with np.errstate(over="ignore", invalid="ignore"):  # said below
+            if pairing == "matched":
+                B = B1 * B2
+            else:
+                B = xp.reshape(B1[:, :, None] * B2[:, None, :], (self.shape[0], A1.shape[1] * A2.shape[1]))
+        if not all_finite(B):
+            raise overflow("A1 and A2", B)
+        return B
 
     def _factor(self, A: Array, which: int) -> Array:
         """Return the sampled rows of the transform of one signed factor."""
@@ -158,7 +175,8 @@ class TensorSRHT(Sketch):
         for first, last in chunks(n_runs, (n2 + self.shape[0]) * block.shape[1]):
             part = block[max(0, first * n2 - skip) : min(last * n2 - skip, block.shape[0]), ...]
             if first == 0 or last == n_runs:
-                part = _padded(part, skip if first == 0 else 0, (last - first) * n2)
+                before = skip if first == 0 else 0
+                part = xpx.pad(part, ((before, (last - first) * n2 - before - part.shape[0]), (0, 0)))
             part = (
                 xp.reshape(part, (last - first, n2, block.shape[1])) * like(self._signs[1], part, part.dtype)[:, None]
             )
@@ -176,11 +194,3 @@ class TensorSRHT(Sketch):
         X = xp.reshape(hadamard(X, 1.0, True)[0, :n1, :], (n1, n2, columns))
         X = X * like(self._signs[0], Y, Y.dtype)[:, None, None] * like(self._signs[1], Y, Y.dtype)[None, :, None]
         return xp.reshape(X, (n1 * n2, columns))
-
-
-def _padded(block: Array, before: int, length: int) -> Array:
-    """Return `length` rows: zeros, the block, zeros."""
-    xp = namespace(block)
-    out = xp.zeros((length, block.shape[1]), dtype=block.dtype, device=block.device)
-    head = out[:before, ...]
-    return xp.concat([head, block, out[before + block.shape[0] :, ...]], axis=0)

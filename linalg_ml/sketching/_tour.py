@@ -1,4 +1,4 @@
-"""The sketching wing's stop on the tour: the covariance of all patches of a photograph."""
+"""The sketching wing's stops on the tour: covariance and regression of all patches of a photograph."""
 
 import time
 from collections.abc import Callable
@@ -13,11 +13,19 @@ _SIDE = 8  # of a patch, in pixels
 _ROWS = 2000  # of the sketch
 
 
-def stop() -> TourStop:
-    """Sketch the patches, and compare their covariance with the exact one."""
+def stop() -> tuple[TourStop, TourStop]:
+    """Sketch the patches for their covariance; predict pixels from their neighbours."""
+    image, source = _image()
+    return _covariance(image, source), _regression(image, source)
+
+
+# --- the covariance -----------------------------------------------------------------------------------
+
+
+def _covariance(image: np.ndarray, source: str) -> TourStop:
+    """Compare the covariance of the sketched patches with the exact one."""
     from . import SRHT, gram_error
 
-    image, source = _image()
     A = _patches(image)
     S = SRHT(len(A), _ROWS, rng=0)
 
@@ -51,9 +59,73 @@ def stop() -> TourStop:
         usual_seconds=usual_seconds,
         bytes_before=A.nbytes,
         bytes_after=B.nbytes,
-        picture=lambda figure: _draw(figure, sketched, exact, image.shape[2]),
+        picture=lambda figure: _draw_covariance(figure, sketched, exact, image.shape[2]),
         caption=f"The spectrum of the covariance and its first principal patches, from {_ROWS} rows and from all.",
     )
+
+
+# --- the regression -----------------------------------------------------------------------------------
+
+
+def _regression(image: np.ndarray, source: str) -> TourStop:
+    """Predict the pixel in the middle of each patch from the pixels around it, beside SciPy."""
+    from scipy.linalg import lstsq as scipy_lstsq
+
+    from . import lstsq
+
+    A, b, mean = _neighbours(image.astype(np.float64))
+    result, seconds = _timed(lambda: lstsq(A, b, rng=0), 3)
+    usual, usual_seconds = _timed(lambda: scipy_lstsq(A, b)[0], 1)
+    exact = _refined(A, b, usual)
+    explained = 1 - (result.residual_norm / np.linalg.norm(b)) ** 2
+    excess = max(abs(result.residual_norm / np.linalg.norm(b - A @ usual) - 1), np.finfo(float).eps)
+    true, predicted = b + mean, np.clip(A @ result.x + mean, 0, 1)
+    of_green = "of green " if image.shape[2] == 3 else ""
+    shape = [side - _SIDE + 1 for side in image.shape[:2]]
+    return TourStop(
+        capability="Least squares (lstsq)",
+        purpose="Solves tall least-squares problems to full accuracy, and says how accurate the answer is.",
+        code=(
+            "result = linalg_ml.sketching.lstsq(A, b)\n"
+            "x, residues, rank, s = result  # as scipy.linalg.lstsq\n"
+            "claim = result.forward_error"
+        ),
+        data=f"all {_SIDE} × {_SIDE} patches of {source}, one pixel from the others",
+        size=f"{len(A)} × {A.shape[1]}",
+        quality=f"explains {100 * explained:.2f} % of the variance; ‖b − Ax‖ agrees with SciPy's to {excess:.0e}",
+        error_name="‖x − x*‖ / ‖x*‖, where x* is SciPy's answer refined by a step in extended precision",
+        claimed_error=result.forward_error,
+        true_error=float(np.linalg.norm(result.x - exact) / np.linalg.norm(exact)),
+        seconds=seconds,
+        usual_tool="scipy.linalg.lstsq",
+        usual_seconds=usual_seconds,
+        picture=lambda figure: _draw_regression(figure, result.x, true.reshape(shape), predicted.reshape(shape)),
+        caption=f"The coefficients {of_green}by place around the pixel × that is predicted, and a detail.",
+    )
+
+
+def _neighbours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return patches without the pixel in their middle, one channel of this pixel, and its mean; columns centred."""
+    channels, half = image.shape[2], _SIDE // 2
+    middle = channels * (_SIDE + 1) * half
+    green = channels // 2
+    A = _patches(image)
+    mean = image[half : half + image.shape[0] - _SIDE + 1, half : half + image.shape[1] - _SIDE + 1, green].mean()
+    around = np.concatenate([A[:, :middle], A[:, middle + channels :]], axis=1)
+    return around, A[:, middle + green].copy(), float(mean)
+
+
+def _refined(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return x with a Newton step whose gradient is computed in long double."""
+    gradient = np.zeros(x.size, np.longdouble)
+    start = x.astype(np.longdouble)
+    for first in range(0, len(A), 4096):
+        rows = A[first : first + 4096].astype(np.longdouble)
+        gradient += (b[first : first + 4096] - rows @ start) @ rows
+    return start + np.linalg.solve(A.T @ A, gradient.astype(np.float64))
+
+
+# --- parts of both ------------------------------------------------------------------------------------
 
 
 def _image() -> tuple[np.ndarray, str]:
@@ -75,7 +147,7 @@ def _patches(image: np.ndarray) -> np.ndarray:
     return A - A.mean(axis=0)
 
 
-def _timed(call: Callable[[], np.ndarray], repeats: int = 5) -> tuple[np.ndarray, float]:
+def _timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
     result = call()  # kernels are compiled, or read from the cache, here
     seconds = []
     for _ in range(repeats):
@@ -96,7 +168,7 @@ def _principal(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values[::-1], vectors[:, ::-1]
 
 
-def _draw(figure: Any, sketched: np.ndarray, exact: np.ndarray, channels: int) -> None:
+def _draw_covariance(figure: Any, sketched: np.ndarray, exact: np.ndarray, channels: int) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
     axes = left.subplots()
     axes.semilogy(_principal(exact)[0] / len(exact), label="exact", linewidth=3, alpha=0.45)
@@ -113,3 +185,20 @@ def _draw(figure: Any, sketched: np.ndarray, exact: np.ndarray, channels: int) -
             ax.imshow(shown.reshape(_SIDE, _SIDE, channels), vmin=0, vmax=1)
             ax.set_axis_off()
         grid[0, 2 * column].set_title(title, loc="left", fontsize="small")
+
+
+def _draw_regression(figure: Any, x: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> None:
+    channels, middle = x.size // (_SIDE**2 - 1), (_SIDE + 1) * (_SIDE // 2)
+    weights = np.insert(x.reshape(-1, channels)[:, channels // 2], middle, np.nan).reshape(_SIDE, _SIDE)
+    largest = np.nanmax(np.abs(weights))
+    left, *right = figure.subplots(1, 3, width_ratios=(1.1, 1, 1))
+    shown = left.imshow(weights, cmap="RdBu", vmin=-largest, vmax=largest)
+    left.plot(_SIDE // 2, _SIDE // 2, "x", color="#3b434d")
+    left.set_title("coefficients")
+    figure.colorbar(shown, ax=left, orientation="horizontal", shrink=0.9, pad=0.04)
+    detail = np.s_[150:270, 155:230]
+    for ax, picture, title in zip(right, (true, predicted), ("true", "predicted"), strict=True):
+        ax.imshow(picture[detail], cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title)
+    for ax in (left, *right):
+        ax.set_axis_off()

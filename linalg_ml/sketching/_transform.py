@@ -1,12 +1,25 @@
 """The fast Walsh–Hadamard transform."""
 
+import math
 import operator
 from typing import Any
 
+import array_api_extra as xpx
 import numpy as np
 from array_api_compat import is_numpy_array
+from numpy.linalg import LinAlgError
 
-from .._core.arrays import Array, all_finite, check_array, check_choice, check_int, is_complex, like, namespace
+from .._core.arrays import (
+    Array,
+    all_finite,
+    can_write,
+    check_array,
+    check_choice,
+    check_int,
+    is_complex,
+    like,
+    namespace,
+)
 from ._kernels import hadamard
 
 
@@ -35,7 +48,7 @@ def fwht(
         Order of the result. Natural (Hadamard): entry r is Σ_i (-1)^popcount(r & i) x_i, as with
         `scipy.linalg.hadamard`. Sequency: by number of sign changes. Dyadic (Paley): bits of r reversed.
     overwrite_x : bool, default False
-        Whether `x` may be used as scratch, or to hold the result.
+        Whether `x` may be used as scratch, or to hold the result. Ignored where `x` cannot be written to.
 
     Returns
     -------
@@ -46,11 +59,12 @@ def fwht(
     Raises
     ------
     ValueError
-        If the length is no power of two, `axis` is out of range, or `x` is empty or not finite.
+        If the length is no power of two, `axis` is out of range, or `x` is empty or not finite (what `n` cuts off
+        is not looked at).
     TypeError
         If `x` is not an array of numbers.
     LinAlgError
-        If the sum along the axis overflows.
+        If finite numbers overflow.
 
     See Also
     --------
@@ -86,8 +100,10 @@ def fwht(
     length = _check_length(n, x.shape[axis], axis)
     ours = x is not given and not (is_numpy_array(x) and isinstance(given, np.ndarray) and np.shares_memory(x, given))
     scale = {"ortho": length**-0.5, "forward": 1 / length}.get(norm or "", 1.0)
-    y = transform(x, length, axis, scale, bool(overwrite_x) or ours)
-    _check_result(y, given, axis)
+    y = transform(x, length, axis, scale, (bool(overwrite_x) and can_write(x)) or ours)
+    if not all_finite(y):
+        check_array(given, "x")
+        raise LinAlgError(f"the transform of x overflows {y.dtype}; scale x down")
     return y if order == "natural" else namespace(y).take(y, like(_places(length, order), y), axis=axis)
 
 
@@ -133,9 +149,7 @@ def _resize(x: Array, n: int, axis: int) -> Array:
         return x[(slice(None),) * axis + (slice(n), ...)]
     if length == n:
         return x
-    xp = namespace(x)
-    zeros = xp.zeros((*x.shape[:axis], n - length, *x.shape[axis + 1 :]), dtype=x.dtype, device=x.device)
-    return xp.concat([x, zeros], axis=axis)
+    return xpx.pad(x, [(0, (n - length) * (i == axis)) for i in range(x.ndim)])
 
 
 def _transform(x: Array, axis: int, scale: float, overwrite: bool) -> Array:
@@ -150,22 +164,8 @@ def _transform(x: Array, axis: int, scale: float, overwrite: bool) -> Array:
         parts = xp.stack([xp.real(x), xp.imag(x)], axis=-1)
         y = _transform(parts, axis, scale, True)
         return xp.astype(y[..., 0], x.dtype) + xp.astype(y[..., 1], x.dtype) * 1j
-    before, after = _product(shape[:axis]), _product(shape[axis + 1 :])
+    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return xp.reshape(hadamard(xp.reshape(x, (before, shape[axis], after)), scale, overwrite), shape)
-
-
-def _product(sizes: tuple[int, ...]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
-
-
-def _check_result(y: Array, given: Any, axis: int) -> None:
-    """Refuse NaN and infinity; entry 0 of the transform is the sum, so it alone tells of all the others."""
-    if not all_finite(y[(slice(None),) * axis + (slice(0, 1), ...)]):
-        check_array(given, "x")
-        raise np.linalg.LinAlgError(f"the transform of x overflows {y.dtype}; scale x down")
 
 
 def _places(n: int, order: str) -> np.ndarray:

@@ -4,11 +4,11 @@ import numpy as np
 from array_api_compat import is_numpy_array
 from scipy.fft import dct, idct
 
-from .._core.arrays import Array, cast, is_complex, is_sparse, like, namespace
-from .._core.random import RNG, Stream, sample, signs, words
+from .._core.arrays import Array, cast, is_complex, is_sparse, like, namespace, real_dtype
+from .._core.random import RNG, sample
 from .._core.rows import Rows
 from ._hadamard import spread
-from ._sketch import Sketch, chunks
+from ._sketch import Sketch, chunks, row_signs
 
 _PANEL = 8  # columns transformed at a time: what the transform holds is n × 8, not n × d
 
@@ -65,6 +65,8 @@ class SRTT(Sketch):
     True
     """
 
+    _largest = 2**40  # beyond it products of row numbers overflow
+
     def __init__(self, n: int, m: int, *, rng: RNG = None):
         super().__init__(n, m, rng=rng)
         self.rows = sample(self._key, 1, *self.shape)
@@ -78,9 +80,6 @@ class SRTT(Sketch):
     def _scale(self) -> float:
         m, n = self.shape
         return (n / m) ** 0.5
-
-    def _signs(self, start: int, stop: int) -> np.ndarray:
-        return signs(words(self._key, Stream.SIGNS, range(start, stop)))[:, 0]
 
     def _apply_array(self, rows: Rows) -> Array:
         """Transform whole columns, a panel at a time."""
@@ -101,16 +100,15 @@ class SRTT(Sketch):
         if is_complex(panel) and not is_numpy_array(panel):
             real, imaginary = self._transformed(xp.real(panel)), self._transformed(xp.imag(panel))
             return xp.astype(real, panel.dtype) + xp.astype(imaginary, panel.dtype) * 1j
-        kind = panel.real.dtype if is_numpy_array(panel) else panel.dtype
-        signed = panel * like(self._signs(0, self.shape[1]), panel, kind)[:, None]
+        signed = panel * like(row_signs(self._key, 0, self.shape[1]), panel, real_dtype(panel))[:, None]
         kept = xp.take(_dct(signed), like(self.rows, panel), axis=0)
         return kept * self._scale
 
     def _add(self, out: Array, block: Array, start: int) -> Array:
         xp = namespace(block)
-        row_signs = self._signs(start, start + block.shape[0])
+        drawn = row_signs(self._key, start, start + block.shape[0])
         for first, last in chunks(block.shape[0], self.shape[0]):
-            entries = self._cosines(start + first, start + last) * row_signs[first:last]
+            entries = self._cosines(start + first, start + last) * drawn[first:last]
             out = out + xp.matmul(like(entries, block, block.dtype), block[first:last, ...])
         return out
 
@@ -127,7 +125,7 @@ class SRTT(Sketch):
     def _adjoint(self, Y: Array) -> Array:
         n = self.shape[1]
         mixed = _idct(spread(Y, self.rows, n))
-        return mixed * like(self._scale * self._signs(0, n), Y, Y.dtype)[:, None]
+        return mixed * like(self._scale * row_signs(self._key, 0, n), Y, Y.dtype)[:, None]
 
 
 def _dct(X: Array) -> Array:

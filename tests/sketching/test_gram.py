@@ -48,7 +48,7 @@ def test_every_kind_of_rows(A, xp):
     Z = A + 1j * A[:, ::-1]
     C = SRHT(2000, 200, rng=0) @ Z
     for kind in (xp.asarray(Z), sparse.csr_array(Z)):
-        SZ = xp.asarray(C) if kind is not None and not sparse.issparse(kind) else C
+        SZ = C if sparse.issparse(kind) else xp.asarray(C)
         assert_allclose(gram_error(kind, SZ, n_probes=1000, rng=1).error, true_error(Z, C), rtol=0.15)
 
 
@@ -57,6 +57,15 @@ def test_dask(A, dask_scheduler):
     S = SRHT(2000, 200, rng=0)
     lazy = array.from_array(A, chunks=(300, 12))
     assert_allclose(gram_error(lazy, S @ lazy, rng=1).error, gram_error(A, S @ A, rng=1).error, rtol=1e-8)
+
+
+def test_other_precision_and_library(A):
+    torch = pytest.importorskip("torch")
+    B = SRHT(2000, 200, rng=0) @ A
+    narrow = gram_error(torch.asarray(A.astype(np.float32)), torch.asarray(B), rng=1)
+    assert_allclose(narrow.error, gram_error(A, B, rng=1).error, rtol=1e-4)
+    with pytest.raises(ValueError, match="A and SA must come from one array library"):
+        gram_error(sparse.csr_array(A), torch.asarray(B))
 
 
 def test_exact_and_zero(A):

@@ -127,7 +127,7 @@ def test_largest_sizes_cost_nothing_to_make():
     assert SRHT(2**40, 100, rng=0).rows.max() < 2**40
     assert SparseSign(2**40, 2**33, rng=0).shape == (2**33, 2**40)
     S = SRHT(2**40, 3, rng=0)
-    close(S.partial(np.ones(5), 2**39) ** 2, S.partial(np.ones(5), 2**39) ** 2)
+    close(S.partial(np.ones(5), 2**39), sum(S.partial(np.ones(1), 2**39 + i) for i in range(5)))
     assert S.partial(np.ones(1), 2**40 - 1).shape == (3,)
     S = SRTT(2**33, 3, rng=0)
     r, i = int(S.rows[1]), 2**33 - 2
@@ -263,6 +263,19 @@ def test_blocks_that_arrive(S, A):
         S @ [*blocks, A[:1]]
 
 
+def test_blocks_of_several_kinds(S, A):
+    close(S @ [A[:100], A[100:].astype(np.float32)], S @ np.concatenate([A[:100], A[100:].astype(np.float32)]), 1e-6)
+    close(S @ [A[:100], sparse.csr_array(A[100:])], S @ A)
+    for second in (1j * A[100:], np.ones((N - 100, 5), np.complex64)):
+        with pytest.raises(ValueError, match="A from row 100 on must be float64 as before, or narrower, got complex"):
+            S @ [A[:100], second]
+    with pytest.raises(ValueError, match="must be float32 as before"):
+        S @ [A[:100].astype(np.float32), A[100:]]
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="must come from one array library"):
+        S @ [A[:100], torch.asarray(A[100:])]
+
+
 def test_dask(S, A, dask_scheduler):
     array = pytest.importorskip("dask.array")
     lazy = S @ array.from_array(A, chunks=(400, 2))
@@ -327,7 +340,7 @@ def test_bad_factors():
     [
         ((10, 11), {}, ValueError, "m must be an integer from 1 to 10 .*got 11"),
         ((10, 0), {}, ValueError, "m must be .*got 0"),
-        ((-1, 1), {}, ValueError, "n must be an integer ≥ 1, got -1"),
+        ((-1, 1), {}, ValueError, "n must be an integer from 1 to .*, got -1"),
         ((10.0, 1), {}, TypeError, "n must be an integer"),
         ((10, "3"), {}, TypeError, "m must be an integer"),
         ((True, 1), {}, TypeError, "n must be"),
@@ -339,6 +352,22 @@ def test_bad_factors():
 def test_bad_sizes(kind, args, options, error, message):
     with pytest.raises(error, match=message):
         kind(*args, **options)
+
+
+def test_bad_tensor_sizes():
+    for shape, m in (((3, 4), 13), ((2**40, 2**40), 3), ((3, -1), 1)):
+        with pytest.raises(ValueError, match="m must be|shape"):
+            TensorSRHT(shape, m)
+    with pytest.raises(TypeError, match="rng must be"):
+        TensorSRHT((3, 4), 2, rng="seed")
+
+
+def test_too_many_rows_for_exact_numbers():
+    for make in (lambda: SRTT(2**41, 3), lambda: SRHT(2**63, 3), lambda: Gaussian(2**63, 3)):
+        with pytest.raises(ValueError, match="n must be an integer from 1 to"):
+            make()
+    with pytest.raises(ValueError, match="m must be at most"):
+        CountSketch(2**40, 2**36)
 
 
 def test_bad_non_zeros():
@@ -375,6 +404,21 @@ def test_not_finite(S, A, row, value):
         S.partial(bad, 0)
     with pytest.raises(ValueError, match="Y must be finite"):
         S.T @ bad[row : row + 1].repeat(S.shape[0], axis=0)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia", "dok", "lil"])
+def test_not_finite_in_any_sparse_format(S, kind):
+    bad = np.zeros((N, 4))
+    bad[[7, 9], [1, 2]] = np.nan, 1
+    with pytest.raises(ValueError, match="A must be finite, got NaN or infinity in row 7"):
+        S @ sparse.csr_array(bad).asformat(kind)
+
+
+def test_overflow_of_products():
+    with pytest.raises(np.linalg.LinAlgError, match="A1 and A2 overflows float64"):
+        TensorSRHT((4, 4), 4, rng=0).apply_kron(1e200 * np.eye(4)[:, :1], 1e200 * np.eye(4)[:, :1])
+    with pytest.raises(np.linalg.LinAlgError, match="Y overflows float64"):
+        SRHT(64, 40, rng=0).T @ np.full(40, 1.7e308)
 
 
 def test_overflow_is_said(S):

@@ -115,6 +115,18 @@ def test_overwrite():
     assert_array_equal(z, y)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_what_cannot_be_written_to_is_not(dtype, tmp_path):
+    x = random((64, 8), dtype)
+    expected = fwht(x, axis=0)
+    readonly = x.copy()
+    readonly.flags.writeable = False
+    np.save(tmp_path / "x.npy", x)
+    for kind in (readonly, np.load(tmp_path / "x.npy", mmap_mode="r")):
+        assert_array_equal(fwht(kind, axis=0, overwrite_x=True), expected)
+        assert_array_equal(kind, x)
+
+
 def test_every_namespace(xp):
     for dtype in DTYPES:
         x = random((16, 5), dtype)
@@ -146,6 +158,7 @@ def test_reference_agrees_with_the_kernel():
         (([1.0, np.nan],), {}, ValueError, "x must be finite, got NaN or infinity in row 1"),
         (([[1.0], [np.inf]],), {"axis": 0}, ValueError, "in row 1"),
         (([1e308, 1e308],), {}, np.linalg.LinAlgError, "overflows float64"),
+        (([1e308, -1e308, 1e308, -1e308],), {}, np.linalg.LinAlgError, "overflows float64"),
         ((["a", "b"],), {}, TypeError, "x must hold numbers"),
         (({},), {}, TypeError, "x must be"),
     ],
