@@ -3,10 +3,19 @@
 import numpy as np
 from scipy import sparse
 from scipy.linalg import qr, svdvals
+from scipy.special import ndtri
 
 from linalg_ml import sketching
-from linalg_ml.sketching import SubsampledHadamardProjection, TensorSRHT, fwht
+from linalg_ml.sketching import (
+    SketchedLinearRegression,
+    SubsampledHadamardProjection,
+    TensorSRHT,
+    fwht,
+    lstsq,
+    sketched_lstsq,
+)
 
+METHODS = "gram", "sketch", "qr"
 OPERATORS = "SRHT", "SRTT", "Gaussian", "SparseSign", "CountSketch"
 DTYPES = "float32", "float64"
 
@@ -159,3 +168,106 @@ class Distortion:
 
 def distortion(S, U):
     return float(np.max(np.abs(svdvals(S @ U) - 1)))
+
+
+def regression(n, d, condition=1.0):
+    """Return A of a given condition number with random singular vectors on the right, and a noisy b."""
+    A = normal((n, d)) / np.sqrt(n)
+    if condition > 1:
+        V = qr(np.random.default_rng(1).standard_normal((d, d)))[0]
+        A = A @ (V * np.geomspace(1, 1 / condition, d)) @ V.T
+    return A, A @ np.ones(d) + 1e-3 * np.random.default_rng(2).standard_normal(n)
+
+
+class Lstsq:
+    """Least squares to full accuracy, by each method."""
+
+    params = ((30_000, 100), (16_000, 200)), METHODS
+    param_names = "shape", "method"
+
+    def setup(self, shape, method):
+        self.A, self.b = regression(*shape)
+        self.time_lstsq(shape, method)
+
+    def time_lstsq(self, shape, method):
+        lstsq(self.A, self.b, method=method, rng=0)
+
+
+class LstsqMemory:
+    """The peak of the whole process; A is 51 MB."""
+
+    params = "gram", "sketch"
+    param_names = ("method",)
+
+    def setup(self, method):
+        self.A, self.b = regression(32_000, 200)
+
+    def peakmem_lstsq(self, method):
+        lstsq(self.A, self.b, method=method, rng=0)
+
+
+class LstsqAccuracy:
+    """The backward error of Karlson and Waldén in units of roundoff, worst of well and ill conditioned."""
+
+    conditions = 1e2, 1e6, 1e12
+    params = METHODS
+    param_names = ("method",)
+    unit = "u"
+
+    def track_backward_error(self, method):
+        problems = [regression(8000, 100, condition) for condition in self.conditions]
+        errors = [backward_error(A, b, lstsq(A, b, method=method, rng=0).x) for A, b in problems]
+        return max(errors) / (np.finfo(float).eps / 2)
+
+
+def backward_error(A, b, x):
+    _, values, Vh = np.linalg.svd(A, full_matrices=False)
+    r = b - A @ x
+    scaled = Vh @ (A.T @ r) / np.hypot(values, np.linalg.norm(r) / np.linalg.norm(x))
+    return float(np.linalg.norm(scaled) / (np.linalg.norm(x) * np.linalg.norm(A)))
+
+
+class SketchedLstsq:
+    """Sketch and solve."""
+
+    params = "srht", "sparse_sign"
+    param_names = ("sketch",)
+
+    def setup(self, sketch):
+        self.A, self.b = regression(30_000, 100)
+        self.time_sketched_lstsq(sketch)
+
+    def time_sketched_lstsq(self, sketch):
+        sketched_lstsq(self.A, self.b, n_sketch=3000, sketch=sketch, rng=0)
+
+
+class SketchedLstsqAccuracy:
+    """The largest error of a coordinate over the bound of the theorem, worst of a few seeds; 1 violates it.
+
+    On A = [I; 0] and residuals of few spikes, where sparse sketches do violate it.
+    """
+
+    n, d, delta, n_sketch, seeds, spikes = 8192, 32, 0.01, 1697, range(5), (1, 2, 53)
+    params = "srht", "srtt"
+    param_names = ("sketch",)
+    unit = "of the bound"
+
+    def track_linf_error(self, sketch):
+        A, b = np.eye(self.n, self.d), np.zeros((self.n, len(self.spikes)))
+        for j, k in enumerate(self.spikes):
+            b[self.d :: (self.n - self.d) // k, j][:k] = 1 / np.sqrt(k)
+        # ‖A†‖ = ‖b - A x‖ = 1 and x = 0, so the bound is ε/√d with the ε that n_sketch rows give
+        bound = -ndtri(self.delta / (2 * self.d)) / np.sqrt(self.n_sketch - self.d - 1)
+        solutions = (sketched_lstsq(A, b, n_sketch=self.n_sketch, sketch=sketch, rng=seed).x for seed in self.seeds)
+        return float(max(np.abs(x).max() for x in solutions) / bound)
+
+
+class PartialFit:
+    """One block of a stream of samples."""
+
+    def setup(self):
+        self.X, self.y = regression(4000, 100)
+        self.model = SketchedLinearRegression(n_sketch=1000, random_state=0).partial_fit(self.X, self.y)
+
+    def time_partial_fit(self):
+        self.model.partial_fit(self.X, self.y)

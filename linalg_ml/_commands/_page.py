@@ -33,7 +33,7 @@ _INSTALL = 'pip install "linalg_ml[plot]"'
 class Visit:
     """What came of one stop: its result, its drawn picture, what it raised."""
 
-    wing: str
+    name: str  # the wing's, with a number from its second stop on: unique in the page
     stop: TourStop | None
     picture: str = ""  # a data URI
     problem: Exception | None = None
@@ -106,7 +106,7 @@ def _flush(column: int) -> str:
 
 
 def _row(visit: Visit) -> str:
-    first = f'<th scope="row"><a href="#{escape(visit.wing)}">{escape(_title(visit))}</a></th>'
+    first = f'<th scope="row"><a href="#{escape(visit.name)}">{escape(_title(visit))}</a></th>'
     if visit.stop is None:
         return f'{first}<td colspan="{len(_HEADER) - 1}">{_problem(visit)}</td>'
     cells = enumerate(_cells(visit.stop), start=1)
@@ -120,7 +120,7 @@ def _cells(stop: TourStop) -> tuple[str, ...]:
 
 
 def _title(visit: Visit) -> str:
-    return visit.stop.capability if visit.stop else visit.wing
+    return visit.stop.capability if visit.stop else visit.name
 
 
 def _problem(visit: Visit) -> str:
@@ -134,7 +134,7 @@ def _problem(visit: Visit) -> str:
 
 
 def _card(visit: Visit) -> str:
-    return f"""<article id="{escape(visit.wing)}">
+    return f"""<article id="{escape(visit.name)}">
 <h2>{escape(_title(visit))}</h2>
 {_story(visit.stop, visit) if visit.stop else f"<p>{_problem(visit)}</p>"}
 </article>"""
@@ -183,12 +183,13 @@ def _pairs(stop: TourStop) -> Iterator[_Pair]:
         (("linalg_ml", ours, duration(ours)), (stop.usual_tool, theirs, duration(theirs))),
     )
     after, before = stop.bytes_after, stop.bytes_before
-    yield _Pair(
-        "Size",
-        "",
-        _compared(after, before, "smaller", "larger", "as large"),
-        (("after", after, size(after)), ("before", before, size(before))),
-    )
+    if after or before:
+        yield _Pair(
+            "Size",
+            "",
+            _compared(after, before, "smaller", "larger", "as large"),
+            (("after", after, size(after)), ("before", before, size(before))),
+        )
 
 
 def _compared(ours: float, theirs: float, better: str, worse: str, same: str) -> str:

@@ -1,6 +1,6 @@
 """Run every capability on real data: one table, and a page with pictures.
 
-A wing brings its stop in ``linalg_ml/<wing>/_tour.py``, found by that name.
+A wing brings its stops in ``linalg_ml/<wing>/_tour.py``, found by that name.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from ._text import duration, error, glued, reason, table
 if TYPE_CHECKING:
     from .._core.tour import TourStop
     from ._page import Visit
+
+    Stops = TourStop | Sequence[TourStop]
 
 NAME = "tour"
 
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         _refuse_unwritable(args.output)  # now, and not after a minute of work
     draw = args.html and can_draw()
     stops = find_stops()
-    visits = [_visit(*stop, draw) for stop in progress(stops.items(), "tour", total=len(stops), verbose=True)]
+    wings = progress(stops.items(), "tour", total=len(stops), verbose=True)
+    visits = [visit for wing, stop in wings for visit in _visits(wing, stop, draw)]
     print(_table(visits))
     _explain(visits, args.verbose)
     if args.html:
@@ -61,29 +64,38 @@ def run(args: argparse.Namespace) -> int:
 # --- the stops ----------------------------------------------------------------------------------------
 
 
-def find_stops() -> dict[str, Callable[[], "TourStop"]]:
-    """List the wings that have a stop; nothing of theirs is imported before it is visited."""
+def find_stops() -> dict[str, Callable[[], "Stops"]]:
+    """List the wings that have stops; nothing of theirs is imported before it is visited."""
     wings = (folder for folder in resources.files(_ROOT).iterdir() if folder.joinpath("_tour.py").is_file())
     return {wing: partial(_stop, wing) for wing in sorted(folder.name for folder in wings)}
 
 
-def _stop(wing: str) -> "TourStop":
+def _stop(wing: str) -> "Stops":
     return import_module(f"{_ROOT}.{wing}._tour").stop()
 
 
-def _visit(wing: str, stop: Callable[[], "TourStop"], draw: bool) -> "Visit":
-    """Run and draw one stop; what it raises is its result, so that the others still run."""
+def _visits(wing: str, stop: Callable[[], "Stops"], draw: bool) -> list["Visit"]:
+    """Run the stops of one wing and draw them; what is raised is a result, so that the other wings still run."""
+    from ._page import Visit
+
+    try:
+        found = stop()
+    except Exception as problem:
+        return [Visit(wing, None, problem=problem)]
+    results = found if isinstance(found, (list, tuple)) else [found]
+    return [_drawn(wing if i == 1 else f"{wing}-{i}", result, draw) for i, result in enumerate(results, start=1)]
+
+
+def _drawn(name: str, stop: "TourStop", draw: bool) -> "Visit":
     from . import _pictures
     from ._page import Visit
 
-    result, picture = None, ""
+    if not draw or stop.picture is None:
+        return Visit(name, stop)
     try:
-        result = stop()
-        if draw and result.picture is not None:
-            picture = _pictures.draw(result.picture)
+        return Visit(name, stop, _pictures.draw(stop.picture))
     except Exception as problem:
-        return Visit(wing, result, problem=problem)
-    return Visit(wing, result, picture)
+        return Visit(name, stop, problem=problem)
 
 
 # --- what is said about them --------------------------------------------------------------------------
@@ -98,7 +110,7 @@ def _row(visit: "Visit") -> tuple[str, ...]:
     stop = visit.stop
     if stop is None:
         assert visit.problem is not None
-        return visit.wing, f"failed: {reason(visit.problem)}"
+        return visit.name, f"failed: {reason(visit.problem)}"
     return (
         stop.capability,
         glued(stop.data),
@@ -117,7 +129,7 @@ def _explain(visits: Sequence["Visit"], verbose: bool) -> None:
         if visit.problem is None:
             continue
         if visit.stop is not None:
-            print(f"\nThe picture of {visit.wing} failed: {reason(visit.problem)}")
+            print(f"\nThe picture of {visit.name} failed: {reason(visit.problem)}")
         if verbose:
             traceback.print_exception(visit.problem, file=sys.stderr)
 

@@ -17,6 +17,15 @@ def jit(function):
         return numba.njit(**options)(function)
 
 
+def jit_reassociating(function):
+    """As `jit`, for sums whose order is free: the compiler may vectorise them. NaN and infinity keep their meaning."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(**options)(function)
+
+
 def _probe():
     """Exist so that `cache_folder` can ask where kernels of this package are cached."""
 

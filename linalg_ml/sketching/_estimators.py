@@ -242,7 +242,7 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Samples seen by `fit` or by all calls of `partial_fit`.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where all of them are strings.
 
     Raises
@@ -257,8 +257,8 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    With `n_sketch` = m, the coefficients differ from the exact ones by a factor √(1 + n/m) of their standard errors or
-    so: what `stderr_` tells. Memory: m·(n_features + n_targets) numbers, whatever the number of samples. The cut into
+    With `n_sketch` = m, the coefficients differ from the exact ones by about √(n/m) of their standard errors; `stderr_`
+    tells of both together. It is an estimate and no bound: the sketch is sparse. Memory: m·(n_features + n_targets) numbers, whatever the number of samples. The cut into
     blocks changes nothing but rounding. Without it, see `lstsq` for time and memory; samples are read several times.
 
     References

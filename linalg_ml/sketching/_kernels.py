@@ -174,3 +174,23 @@ def scatter_rows(block: Array, out: Array, words: np.ndarray, s: int) -> Array:
     source = np.repeat(np.arange(block.shape[0]), s)
     values = xp.take(block, like(source, block), axis=0) * like(signs.ravel(), block, block.dtype)[:, None]
     return out + add_rows(values, rows.ravel(), out.shape[0])
+
+
+# --- residuals of least squares -----------------------------------------------------------------------
+
+
+def _residual_cases():
+    rng = np.random.default_rng(3)
+    for dtype in (np.float32, np.float64):
+        for rows, columns in ((1, 1), (3, 5), (4, 64), (61, 17), (2500, 33), (7, 700)):
+            A, b, x = rng.standard_normal((rows, columns)), rng.standard_normal(rows), rng.standard_normal(columns)
+            yield A.astype(dtype), b.astype(dtype), x.astype(dtype)
+
+
+@kernel(cases=_residual_cases, versions=("numba",))
+def residual_product(A: Array, b: Array, x: Array) -> Array:
+    """Return Aᵀr and, as one entry more, ‖r‖², for r = b - A x; real, one pass over A, summed in float64."""
+    xp = namespace(A)
+    r = b - A @ x
+    wide = xp.astype(r, xp.float64)
+    return xp.concat([xp.astype(A.T @ r, xp.float64), xp.sum(wide * wide, keepdims=True)])

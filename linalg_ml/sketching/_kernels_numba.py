@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from .._core.jit import jit
+from .._core.jit import jit, jit_reassociating
 from .._core.threads import launch, n_threads
 
 _CACHED = 2**16  # elements of a unit: 512 KB of float64, a share of the second-level cache
@@ -435,3 +435,59 @@ def scatter_rows(block, out, words, s):
     panels = -(-columns // width)
     launch(_scatter, panels, src, rows, step, words, m, s, out.reshape(-1), width, cost=0.2 * rows * s * columns)
     return out
+
+
+# --- residuals of least squares -----------------------------------------------------------------------
+
+_PARTS = 16  # sums of their own, whatever the number of threads: the result does not depend on it
+_FLUSHED = 256  # rows summed in the precision of the data before they are added in float64
+
+
+@jit_reassociating
+def _residual(src, row_step, n_rows, columns, b, x, out, start, stop):
+    """Fill out[p] with Aᵀr and ‖r‖² of the p-th part of the rows, for parts start … stop - 1.
+
+    Four rows are read together: they are still in the first-level cache when they are read again.
+    """
+    sums = np.empty(columns, src.dtype)
+    for part in range(start, stop):
+        first, last = n_rows * part // _PARTS, n_rows * (part + 1) // _PARTS
+        squares = 0.0
+        for low in range(first, last, _FLUSHED):
+            high = min(low + _FLUSHED, last)
+            sums[:] = 0
+            fours = low + (high - low) // 4 * 4
+            for i in range(low, fours, 4):
+                a0 = src[i * row_step : i * row_step + columns]
+                a1 = src[(i + 1) * row_step : (i + 1) * row_step + columns]
+                a2 = src[(i + 2) * row_step : (i + 2) * row_step + columns]
+                a3 = src[(i + 3) * row_step : (i + 3) * row_step + columns]
+                r0, r1, r2, r3 = b[i], b[i + 1], b[i + 2], b[i + 3]
+                for j in range(columns):
+                    r0 -= a0[j] * x[j]
+                    r1 -= a1[j] * x[j]
+                    r2 -= a2[j] * x[j]
+                    r3 -= a3[j] * x[j]
+                squares += np.float64(r0) ** 2 + np.float64(r1) ** 2 + np.float64(r2) ** 2 + np.float64(r3) ** 2
+                for j in range(columns):
+                    sums[j] += (r0 * a0[j] + r1 * a1[j]) + (r2 * a2[j] + r3 * a3[j])
+            for i in range(fours, high):
+                a0 = src[i * row_step : i * row_step + columns]
+                r0 = b[i]
+                for j in range(columns):
+                    r0 -= a0[j] * x[j]
+                squares += np.float64(r0) ** 2
+                for j in range(columns):
+                    sums[j] += r0 * a0[j]
+            for j in range(columns):
+                out[part, j] += sums[j]
+        out[part, columns] = squares
+
+
+def residual_product(A, b, x):
+    src, step = flat_rows(A)
+    rows, columns = A.shape
+    out = np.zeros((_PARTS, columns + 1))
+    b, x = np.ascontiguousarray(b), np.ascontiguousarray(x)
+    launch(_residual, _PARTS, src, step, rows, columns, b, x, out, cost=0.5 * rows * columns)
+    return out.sum(axis=0)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg import LinAlgError, cholesky, svdvals
 from scipy.sparse.linalg import LinearOperator
 
 from .._core.arrays import Array, check_choice, check_real
 from .._core.random import RNG, child, generator, key_of
+from ._formed import FormedMap
 from ._kronecker import KroneckerRows
 from ._kronecker_solve import PairSpectrum, solve_pairs
 from ._operators import OperatorProblem, solve_by_lsmr
@@ -21,6 +22,7 @@ from ._sparse import SparseSign
 from ._wide import Wide
 
 METHODS = ("auto", "gram", "sketch", "lsmr", "qr")
+_NON_ZEROS = 4  # of a column of the sketch: half the cost of 8, and as good a preconditioner
 _SMALL = 200_000  # entries of A up to which QR is as fast as anything
 _GRAM_CONDITION = 1e-9  # LAPACK's estimate below which the loop would repair too slowly: κ₂ of about 1e7
 _LARGEST_TRIANGLE = 20_000  # columns: 3 GB of float64
@@ -41,8 +43,8 @@ class LstsqResult:
     rank : int or None
         Numerical rank of A (with damp, of [A; damp·I]); None if `method` is "lsmr".
     singular_values : ndarray or None
-        Singular values of A (with damp, of [A; damp·I]), descending: to rounding for "gram" and "qr", within
-        1 ± √(d/m) for "sketch", None for "lsmr".
+        Singular values of A (with damp, of [A; damp·I]), descending: to rounding for "qr", relative to u·(σ₁/σᵢ)²
+        for "gram", within 1 ± √(d/m) for "sketch", None for "lsmr".
     backward_error : float or ndarray
         Estimate of the least ‖ΔA‖_F/‖A‖_F for which x solves the perturbed problem exactly.
     forward_error : float or ndarray
@@ -114,7 +116,8 @@ def lstsq(
         Randomness of the sketch. It changes the answer by rounding only.
     return_covariance : bool or "exact", default False
         Whether to return the covariance σ²(AᵀA)⁻¹ of the coefficients, σ² = ‖r‖²/(n - rank). With "sketch" it
-        comes from the sketch, right to 1/√(2(m - d)); "exact" makes it exact by one more pass.
+        comes from the sketch, right to 1/√(2(m - d)), with "gram" right to u·κ²; "exact" makes it exact by one
+        more pass.
 
     Returns
     -------
@@ -203,6 +206,8 @@ def solve(
         return _solve_kronecker(A, b, damp, tol, cond, return_covariance)
     if isinstance(A, LinearOperator):
         return _solve_operator(OperatorProblem(A, b), damp, key, return_covariance)
+    if isinstance(A, FormedMap) and A.shape[0] < A.shape[1]:
+        A = A.rows(0, A.shape[0])  # the transpose is needed, whose rows cannot be formed
     problem = Passes(A, b)
     if problem.n < problem.width:
         return _solve_wide(A, problem, damp, method, tol, cond, key, return_covariance)
@@ -332,9 +337,14 @@ class _Tall:
             R = cholesky(G, check_finite=False)
         except LinAlgError:
             return None
-        norms = np.sqrt(np.diagonal(G).real)
-        good = reciprocal_condition(R / norms) >= _GRAM_CONDITION and reciprocal_condition(R) > 10 * d * self.cond
-        return R if good else None
+        scaled = R / np.sqrt(np.diagonal(G).real)
+        estimate, eps = reciprocal_condition(scaled), 2 * self.unit
+        if estimate < _GRAM_CONDITION or reciprocal_condition(R) <= 10 * d * self.cond:
+            return None
+        if estimate < 10 * eps**0.5:  # so near to √eps may be what rounding made of a singular matrix
+            values = svdvals(scaled, check_finite=False)
+            return R if values[-1] > (d * eps) ** 0.5 * values[0] else None
+        return R
 
     def _by_gram(self) -> _Start | None:
         G, c, squares = self._scaled(self.problem.gram, power=2)
@@ -348,7 +358,7 @@ class _Tall:
         m = sketch_size(self.problem.n, self.problem.width)
         if m is None:
             return None
-        S = SparseSign(self.problem.n, m, rng=child(self.key, 0))
+        S = SparseSign(self.problem.n, m, s=_NON_ZEROS, rng=child(self.key, 0))
         SA, Sb = self._scaled(lambda: self.problem.sketch(S))
         return self._from_rows(np.concatenate([SA, Sb], axis=1), m)
 
@@ -405,7 +415,7 @@ class _Tall:
         inverse = P.apply(np.eye(P.rank))
         inner = np.eye(P.rank)
         ridge = self.damp**2 * (inverse.conj().T @ inverse)
-        if name == "sketch" and (kind == "exact" or self.damp > 0):
+        if (kind == "exact" and name != "qr") or (name == "sketch" and self.damp > 0):
             W = inverse.conj().T @ problem.normal(inverse)
             middle = np.linalg.inv(W + ridge)
             inner = middle @ W @ middle
@@ -427,15 +437,15 @@ class _Tall:
         return solve_by_lsmr(problem, squares, norm, self.damp)
 
 
-def forward_error(P: Preconditioner | PairSpectrum, done: Refined, unit: float) -> np.ndarray:
-    """Return an estimate of ‖x - x*‖/‖x*‖ on the safe side, from the backward error and the condition."""
+def forward_error(P: Preconditioner | PairSpectrum, done: Refined, unit: float, least: float = 0.0) -> np.ndarray:
+    """Return an estimate of ‖x - x*‖/‖x*‖ on the safe side, from the backward error (or `least`) and the condition."""
     x_norm = np.linalg.norm(done.x, axis=0)
     smallest = P.smallest
     if smallest == 0:
         return np.zeros_like(x_norm)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(x_norm > 0, done.augmented_norm / (smallest * x_norm), 0.0)
-    return unit + 2 * done.backward_error * (P.norm / smallest) * (1 + ratio)
+    return unit + 2 * np.maximum(done.backward_error, least) * (P.norm / smallest) * (1 + ratio)
 
 
 # --- other problems -----------------------------------------------------------------------------------
@@ -445,7 +455,8 @@ def _result(
     problem: Any, done: Refined, P: Preconditioner | PairSpectrum | None, method: str, unit: float, n_passes: int
 ) -> LstsqResult:
     """Undo the scaling, and give everything its shape."""
-    forward = np.full(done.x.shape[1], np.inf) if P is None else forward_error(P, done, unit)
+    least = unit if problem.shape[0] < problem.shape[1] else 0.0  # errors across the rows of A do not show in A x
+    forward = np.full(done.x.shape[1], np.inf) if P is None else forward_error(P, done, unit, least)
     return LstsqResult(
         problem.answer(done.x * (problem.scale / problem.b_scale)),
         problem.per_side(done.residual_norm / problem.b_scale),

@@ -49,6 +49,7 @@ class OperatorProblem:
 
     def adjoint(self, Y: np.ndarray) -> np.ndarray:
         """Return Aᴴ Y."""
+        self.n_passes += 1
         return np.asarray(self._A.rmatmat(Y))
 
     def residual_of(self, X: np.ndarray) -> np.ndarray:

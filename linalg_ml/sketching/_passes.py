@@ -27,6 +27,7 @@ from .._core.arrays import (
 )
 from .._core.rows import as_rows
 from ._formed import FormedMap, rows_of
+from ._kernels import residual_product
 
 _CACHED = 2**19  # bytes of rows that are multiplied twice while they are in a cache
 _RUN = 8192  # rows that one triangle takes in turn: more of them lose digits
@@ -99,13 +100,14 @@ class Passes:
         return self._rows.map_reduce(functools.partial(self._on_block, function), combine or _add)
 
     def _on_block(self, function: Function, block: Array, start: int) -> Sums:
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever sums looks at the sums
+            return function(*self._scaled(block, start), start)
+
+    def _scaled(self, block: Array, start: int) -> tuple[Array, Array]:
+        """Return rows of A and of b in the dtype and the scale in which the problem is solved."""
         A, b = self._split(block, start)
         A, b = cast(A, self.dtype), cast(b, self.dtype)
-        if self.scale != 1:
-            A = A * self.scale
-        if self.b_scale != 1:
-            b = b * self.b_scale
-        return function(A, b, start)
+        return A if self.scale == 1 else A * self.scale, b if self.b_scale == 1 else b * self.b_scale
 
     def _split(self, block: Array, start: int) -> tuple[Array, Array]:
         if self._b is None:
@@ -137,7 +139,14 @@ class Passes:
 
     def sketch(self, S: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return S A and S b."""
-        return self.sums(functools.partial(_sketch, S), cut=True)
+        if self._b is None:
+            return self.sums(functools.partial(_sketch, S))
+        self.n_passes += 1
+        SA = Sb = None  # added to in place: a sketch is as large as many blocks
+        for start, block in self._rows.blocks(S._multiple):
+            A, b = self._scaled(block, start)
+            SA, Sb = S._added(SA, A, start), S._added(Sb, b, start)
+        return _wide(S._finish(SA, A)), _wide(S._finish(Sb, b))
 
     def rows_at(self, numbers: np.ndarray) -> np.ndarray:
         """Return a few rows of an array in memory."""
@@ -161,7 +170,7 @@ class Passes:
         """Choose powers of two that bring A and b near one; NaN and infinity are found here."""
         self.scale = self.b_scale = 1.0
         peak, b_peak = self.peaks()
-        self.scale, self.b_scale = (2.0 ** -np.frexp(p)[1] if p > 0 else 1.0 for p in (peak, b_peak))
+        self.scale, self.b_scale = (2.0 ** -int(np.clip(np.frexp(p)[1], -1000, 1000)) for p in (peak, b_peak))
 
     def multiply(self, V: np.ndarray) -> np.ndarray:
         """Return A V, of n rows, on the host."""
@@ -280,7 +289,21 @@ def _squares(X: Array) -> np.ndarray:
     return np.einsum("ij,ij->j", X.conj(), X).real
 
 
+def _one_real_column(X: np.ndarray, A: Array) -> bool:
+    """Tell whether the kernel that reads A once can serve: NumPy, real, contiguous rows, one column."""
+    return (
+        is_numpy_array(A)
+        and X.shape[1] == 1
+        and X.dtype == A.dtype
+        and A.dtype.kind == "f"
+        and A.strides[1] == A.itemsize
+    )
+
+
 def _residual(X: np.ndarray, A: Array, b: Array, _start: int) -> Sums:
+    if _one_real_column(X, A):
+        sums = residual_product(A, b[:, 0], X[:, 0])
+        return sums[:-1, None], sums[-1:]
     g: Any = 0.0
     squares: Any = 0.0
     X = X if is_sparse(A) else like(X, A)
@@ -291,6 +314,8 @@ def _residual(X: np.ndarray, A: Array, b: Array, _start: int) -> Sums:
 
 
 def _normal(V: np.ndarray, A: Array, b: Array, _start: int) -> Sums:
+    if _one_real_column(V, A):
+        return (residual_product(A, np.zeros(A.shape[0], A.dtype), -V[:, 0])[:-1, None],)
     total: Any = 0.0
     V = V if is_sparse(A) else like(V, A)
     for Ai, _ in _pieces(A, b):
@@ -321,7 +346,8 @@ def _gram(A: Array, b: Array, _start: int) -> Sums:
 
 
 def _sketch(S: Any, A: Array, b: Array, start: int) -> Sums:
-    return _wide(S.partial(A, start)), _wide(S.partial(b, start))
+    SA, Sb = (S._finish(S._added(None, X, start), X) for X in (A, b))  # not checked: whoever sums looks at the sums
+    return _wide(SA), _wide(Sb)
 
 
 def _column_norms(A: Array, b: Array, _start: int) -> Sums:
@@ -333,17 +359,21 @@ def _column_norms(A: Array, b: Array, _start: int) -> Sums:
 def _peaks(A: Array, b: Array, start: int) -> Sums:
     check_finite(A, "A", start)
     check_finite(b, "b", start)
-    values = A.data if is_sparse(A) else A
-    peak_A = float(abs(values).max()) if 0 not in values.shape else 0.0
-    return peak_A, float(abs(b).max())
+    return _peak(A), _peak(b)
 
 
 def _b_peak(A: Array, b: Array, start: int) -> Sums:
-    return (float(abs(b).max()),)
+    return (_peak(b),)
+
+
+def _peak(X: Array) -> float:
+    values = X.data if is_sparse(X) else X
+    xp = namespace(values)
+    return float(xp.max(xp.abs(values))) if 0 not in values.shape else 0.0
 
 
 def _largest(left: Sums, right: Sums) -> Sums:
-    return tuple(map(max, left, right))
+    return tuple(float(np.maximum(*pair)) for pair in zip(left, right, strict=True))  # keeps NaN, as max does not
 
 
 # --- triangles ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from .._core.arrays import Array, cast, compute_dtype, is_sparse, like, namespace, to_numpy
-from ._formed import FormedMap
+from ._formed import FormedMap, rows_of
 from ._refine import Preconditioner, triangle_of
 from ._sparse import SparseSign
 
@@ -105,12 +105,13 @@ class RegressionSketch:
         self.sums = np.zeros((n_sketch, width + columns))
         self._S = SparseSign(_UNBOUNDED, n_sketch, rng=key)
 
-    def update(self, A: Array, b: Array) -> Self:
+    def update(self, A: Any, b: Array) -> Self:
         """Add rows of A and b, b of shape (rows, k)."""
-        first = self.n_rows
-        self.sums[:, : self.width] += to_numpy(self._S.partial(A, first))
-        self.sums[:, self.width :] += to_numpy(self._S.partial(b, first))
-        self.n_rows += A.shape[0]
+        for start, block in rows_of(A).blocks():
+            stop = start + block.shape[0]
+            self.sums[:, : self.width] += to_numpy(self._S.partial(block, self.n_rows))
+            self.sums[:, self.width :] += to_numpy(self._S.partial(b[start:stop, ...], self.n_rows))
+            self.n_rows += block.shape[0]
         return self
 
     def merge(self, other: "RegressionSketch") -> Self:

@@ -191,14 +191,13 @@ def _draw_regression(figure: Any, x: np.ndarray, true: np.ndarray, predicted: np
     channels, middle = x.size // (_SIDE**2 - 1), (_SIDE + 1) * (_SIDE // 2)
     weights = np.insert(x.reshape(-1, channels)[:, channels // 2], middle, np.nan).reshape(_SIDE, _SIDE)
     largest = np.nanmax(np.abs(weights))
-    left, *right = figure.subplots(1, 3, width_ratios=(1.1, 1, 1))
-    shown = left.imshow(weights, cmap="RdBu", vmin=-largest, vmax=largest)
-    left.plot(_SIDE // 2, _SIDE // 2, "x", color="#3b434d")
-    left.set_title("coefficients")
-    figure.colorbar(shown, ax=left, orientation="horizontal", shrink=0.9, pad=0.04)
-    detail = np.s_[150:270, 155:230]
-    for ax, picture, title in zip(right, (true, predicted), ("true", "predicted"), strict=True):
-        ax.imshow(picture[detail], cmap="gray", vmin=0, vmax=1)
-        ax.set_title(title)
-    for ax in (left, *right):
-        ax.set_axis_off()
+    axes = figure.subplot_mosaic("wt;wp", width_ratios=(1, 1.15))
+    shown = axes["w"].imshow(weights, cmap="RdBu", vmin=-largest, vmax=largest)
+    axes["w"].plot(_SIDE // 2, _SIDE // 2, "x", color="#3b434d")
+    figure.colorbar(shown, ax=axes["w"], orientation="horizontal", shrink=0.9)
+    detail = np.s_[160:240, 150:280]
+    for name, picture in (("t", true), ("p", predicted)):
+        axes[name].imshow(picture[detail], cmap="gray", vmin=0, vmax=1)
+    for name, title in (("w", "coefficients"), ("t", "true"), ("p", "predicted")):
+        axes[name].set_title(title)
+        axes[name].set_axis_off()

@@ -74,9 +74,10 @@ class Wide:
         r = self.b - self.B.adjoint(x)
         g = r - self.damp**2 * w
         x_norm = np.linalg.norm(x, axis=0)
+        z_norm = np.hypot(x_norm, self.damp * np.linalg.norm(w, axis=0))  # of the least solution of [A λI] z = b
         kept = np.linalg.norm(P.kept(g), axis=0)
         zero = np.linalg.norm(self.b, axis=0) == 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.where(x_norm > 0, kept / (x_norm * P.norm), np.where(zero | (kept == 0), 0.0, np.inf))
+            error = np.where(x_norm > 0, kept / (z_norm * P.norm), np.where(zero | (kept == 0), 0.0, np.inf))
         r_norm = np.linalg.norm(r, axis=0)
-        return Refined(x, r_norm, np.hypot(r_norm, self.damp * x_norm), error, n_iter, gradient=g)
+        return Refined(x.conj(), r_norm, np.hypot(r_norm, self.damp * x_norm), error, n_iter, gradient=g)

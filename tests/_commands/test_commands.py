@@ -238,6 +238,31 @@ def test_stop_that_fails_does_not_hold_up_the_others(stops, take, capsys):
     assert "420\xa0µs" in page
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_wing_may_have_several_stops(kind, stops, take, capsys):
+    second = replace(STOP, capability="Stretching", bytes_before=0, bytes_after=0)
+    stops(shrinking=lambda: kind([STOP, second]), other=lambda: replace(STOP, capability="Turning"))
+    code, out, page = take()
+    assert code == 0
+    assert "Stretching" in out
+    assert re.findall(r'<article id="(.+?)">', page) == ["shrinking", "shrinking-2", "other"]
+    assert re.findall(r'<a href="#(.+?)">', page) == ["shrinking", "shrinking-2", "other"]
+    assert page.count("<h3>Size</h3>") == 2  # the second stop is not about size
+
+
+def test_second_stop_whose_picture_fails_is_named(stops, take):
+    pytest.importorskip("matplotlib")
+
+    def scrawl(figure):
+        raise ZeroDivisionError("no ink")
+
+    stops(shrinking=lambda: (STOP, replace(STOP, picture=scrawl)))
+    code, out, page = take()
+    assert code == 1
+    assert "The picture of shrinking-2 failed: ZeroDivisionError: no ink" in out
+    assert page.count("<img") == 1
+
+
 @pytest.mark.parametrize("verbose", [True, False])
 def test_traceback_is_shown_on_demand(verbose, stops, capsys):
     stops(bad=_broken)
