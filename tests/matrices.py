@@ -195,3 +195,57 @@ def layouts(A: ArrayLike) -> Iterator[tuple[str, np.ndarray]]:
     read_only = A.copy()
     read_only.flags.writeable = False
     yield "read-only", read_only
+
+
+def regression(
+    m: int, n: int, condition: float = 10.0, residual: float = 1.0, *, seed: int = 0, dtype: DTypeLike = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return A with singular values from 1 to 1/condition, and b of which ‖b - A x‖ = residual·‖A x‖ for the best x.
+
+    >>> A, b = regression(20, 3, residual=0.5)
+    >>> x = np.linalg.lstsq(A, b)[0]
+    >>> round(float(np.linalg.norm(b - A @ x) / np.linalg.norm(A @ x)), 10)
+    0.5
+    """
+    wide = np.result_type(dtype, np.float64)
+    A = ill_conditioned(m, n, condition, seed=seed, dtype=wide)
+    fitted, noise = A @ gaussian(n, 1, seed=seed + 2, dtype=wide), gaussian(m, 1, seed=seed + 3, dtype=wide)
+    Q = np.linalg.qr(A)[0]
+    for _ in range(2):
+        noise = noise - Q @ (Q.conj().T @ noise)
+    b = fitted / np.linalg.norm(fitted) + residual * noise / np.linalg.norm(noise)
+    return A.astype(dtype), b[:, 0].astype(dtype)
+
+
+def accurate_lstsq(A: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Return the least-squares solution by Householder QR in longdouble (80 bits on x86), real or complex.
+
+    >>> accurate_lstsq([[2, 0], [0, 4], [0, 0]], [2, 2, 1]).astype(float)
+    array([1. , 0.5])
+    """
+    T = np.column_stack([A, b])
+    T = T.astype(np.result_type(T, np.longdouble))
+    d = np.shape(A)[1]
+    for j in range(d):
+        v = T[j:, j].copy()
+        v[0] += (v[0] / abs(v[0]) if v[0] != 0 else 1) * np.sqrt(np.sum(np.abs(v) ** 2))
+        v /= np.sqrt(np.sum(np.abs(v) ** 2))
+        T[j:, j:] -= 2 * np.multiply.outer(v, v.conj() @ T[j:, j:])
+    x = T[:d, d:]
+    for j in reversed(range(d)):
+        x[j] = (x[j] - T[j, j + 1 : d] @ x[j + 1 :]) / T[j, j]
+    return x[:, 0] if np.ndim(b) == 1 else x
+
+
+def backward_error(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
+    """Return Karlson and Waldén's ‖ΔA‖_F/‖A‖_F of a least-squares solution, from the SVD, with a long residual.
+
+    >>> backward_error(np.eye(3, 2), np.ones(3), np.ones(2))
+    0.0
+    """
+    long = np.result_type(A, b, np.longdouble)
+    r = b.astype(long) - A.astype(long) @ x.astype(long)
+    g = (A.conj().T.astype(long) @ r).astype(np.result_type(A, b))
+    _, s, Vh = np.linalg.svd(A, full_matrices=False)
+    x_norm, r_norm = float(np.linalg.norm(x)), float(np.linalg.norm(r.astype(g.dtype)))
+    return float(np.linalg.norm((Vh @ g) / np.hypot(s, r_norm / x_norm)) / (x_norm * np.linalg.norm(s)))

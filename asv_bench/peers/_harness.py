@@ -38,6 +38,7 @@ class Timing:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     memory: int | None = None
+    judged: dict[str, str] = field(default_factory=dict)
 
     def record(self, function, *inputs):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -47,11 +48,14 @@ class Timing:
         del result
 
 
-def measure(functions, inputs, repeats):
+def measure(functions, inputs, repeats, judge=None):
     """Return a `Timing` for each of the named functions, run in turn after a warm-up of each."""
     timings = {name: Timing() for name in functions}
-    for function in functions.values():  # compiles, and touches the memory that later rounds are given again
-        function(*inputs)
+    for name, function in functions.items():  # compiles, and touches the memory that later rounds are given again
+        result = function(*inputs)
+        if judge is not None:
+            timings[name].judged = judge(result)
+        del result
     gc.disable()
     try:
         for _ in range(repeats):
@@ -132,19 +136,19 @@ def _seconds(function, *inputs):
 class Run:
     """One run of a script: its options, its header, its comparisons and its goals."""
 
-    def __init__(self, title):
-        self.options = options = _arguments(title)
+    def __init__(self, title, add_options=None):
+        self.options = options = _arguments(title, add_options)
         _fix_threads(options.threads)
         self.quick, self.repeats = options.quick, options.repeats
         print(f"## {title.removesuffix('.')}\n\n{header(options)}")
 
-    def compare(self, title, functions, inputs=(), *, memory=False):
+    def compare(self, title, functions, inputs=(), *, memory=False, repeats=None, judge=None):
         """Run the named `functions` on `inputs`, print their table, and return their timings.
 
         The first function is ours; the others are measured against it. With `memory` each runs once more,
-        unmeasured, for its peak.
+        unmeasured, for its peak. `judge` turns the result of the warm-up into further columns, a dict of texts.
         """
-        timings = measure(functions, inputs, self.repeats)
+        timings = measure(functions, inputs, repeats or self.repeats, judge)
         if memory:
             for name, function in functions.items():
                 timings[name].memory = peak_memory(function, *inputs)
@@ -177,11 +181,13 @@ class Run:
         print(text + (" (small sizes: says nothing)" if self.quick else ""), flush=True)
 
 
-def _arguments(title):
+def _arguments(title, add_options):
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--repeats", type=int, default=7, help="rounds that count, at least 5 (default: 7)")
     parser.add_argument("--threads", type=int, default=1, help="threads for Numba and BLAS (default: 1)")
     parser.add_argument("--quick", action="store_true", help="small sizes: does the script still work?")
+    if add_options is not None:
+        add_options(parser)
     options = parser.parse_args()
     if options.repeats < 5 or options.threads < 1:
         parser.error("--repeats must be at least 5 and --threads at least 1")
@@ -212,7 +218,8 @@ def header(options):
         ", ".join([*versions, *filter(None, map(_version, _PACKAGES))]),
         f"{_cpu_model()}, {os.cpu_count()} cores; threads: "
         + ", ".join([f"numba {os.environ['NUMBA_NUM_THREADS']}", *sorted(blas)]),
-        f"medians of {options.repeats} interleaved runs; ratios are of {clock}, above 1 where ours is faster",
+        f"medians of {options.repeats} interleaved runs where not said otherwise; ratios are of {clock}, above 1 where "
+        "ours is faster",
     )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -243,7 +250,7 @@ def table(timings, clock):
     with_memory = any(timing.memory is not None for timing in timings.values())
     ours = getattr(next(iter(timings.values())), clock)
     columns = ["", "wall, ms", "CPU, ms", "CPU / wall", "ratio to ours", "pairs, min … max"]
-    rows = [columns + ["extra memory, MB"] * with_memory]
+    rows = [columns + ["extra memory, MB"] * with_memory + list(next(iter(timings.values())).judged)]
     rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
     for name, timing in timings.items():
         rows.append([name, *_cells(timing, getattr(timing, clock), ours)])
@@ -255,4 +262,5 @@ def _cells(timing, theirs, ours):
     pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
     cells = [f"{1e3 * wall:.4g}", f"{1e3 * cpu:.4g}", f"{cpu / wall:.2f}"]
     cells += [f"{median(theirs) / median(ours):.2f}", f"{min(pairs):.2f} … {max(pairs):.2f}"]
-    return cells if timing.memory is None else [*cells, f"{timing.memory / 1e6:.4g}"]
+    cells += [] if timing.memory is None else [f"{timing.memory / 1e6:.4g}"]
+    return [*cells, *timing.judged.values()]

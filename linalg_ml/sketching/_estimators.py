@@ -258,7 +258,9 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Notes
     -----
     With `n_sketch` = m, the coefficients differ from the exact ones by about √(n/m) of their standard errors; `stderr_`
-    tells of both together. It is an estimate and no bound: the sketch is sparse. Memory: m·(n_features + n_targets) numbers, whatever the number of samples. The cut into
+    tells of both together. It is an estimate and no bound: the sketch is sparse.
+
+    Memory: m·(n_features + n_targets) numbers, whatever the number of samples. The cut into
     blocks changes nothing but rounding. Without it, see `lstsq` for time and memory; samples are read several times.
 
     References

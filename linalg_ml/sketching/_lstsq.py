@@ -359,8 +359,7 @@ class _Tall:
         if m is None:
             return None
         S = SparseSign(self.problem.n, m, s=_NON_ZEROS, rng=child(self.key, 0))
-        SA, Sb = self._scaled(lambda: self.problem.sketch(S))
-        return self._from_rows(np.concatenate([SA, Sb], axis=1), m)
+        return self._from_rows(side_by_side(list(self._scaled(lambda: self.problem.sketch(S)))), m)
 
     def _by_qr(self) -> _Start:
         d = self.problem.width
@@ -369,7 +368,7 @@ class _Tall:
             T = self.problem.triangle()
             return T[:, :d], T[:, d:]
 
-        return self._from_rows(np.concatenate(self._scaled(parts), axis=1))
+        return self._from_rows(side_by_side(list(self._scaled(parts))))
 
     def _from_rows(self, T: np.ndarray, n_sketch: int | None = None) -> _Start:
         """Start from [A b] or what stands for it, shortened: rows of both."""
@@ -435,6 +434,17 @@ class _Tall:
         squares = problem.column_norms()
         norm = math.sqrt(squares.sum() + problem.width * self.damp**2)
         return solve_by_lsmr(problem, squares, norm, self.damp)
+
+
+def side_by_side(parts: list[np.ndarray]) -> np.ndarray:
+    """Return [A b] as LAPACK wants it, and empty the list: a sketch is large, and a third copy would be too much."""
+    joined = np.empty((parts[0].shape[0], sum(part.shape[1] for part in parts)), parts[0].dtype, order="F")
+    first = 0
+    while parts:
+        part = parts.pop(0)
+        joined[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
+    return joined
 
 
 def forward_error(P: Preconditioner | PairSpectrum, done: Refined, unit: float, least: float = 0.0) -> np.ndarray:

@@ -120,9 +120,9 @@ def _stacked(R: np.ndarray, shift: float) -> np.ndarray:
 
 
 def triangle_of(*blocks: np.ndarray) -> np.ndarray:
-    """Return the triangular factor of blocks stacked on each other."""
+    """Return the triangular factor of blocks stacked on each other; one in Fortran order may be overwritten."""
     A = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-    R = qr(A, mode="r", overwrite_a=len(blocks) > 1, check_finite=False)[0]
+    _, R = qr(A, mode="raw", overwrite_a=True, check_finite=False)  # "r" would copy all rows of A
     return R[: A.shape[1]]
 
 
