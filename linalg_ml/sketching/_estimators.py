@@ -322,7 +322,8 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._keep(to_numpy(result.x), X)
         self.rank_, self.n_iter_, self.backward_error_ = result.rank, result.n_iter, result.backward_error
         self.n_samples_seen_ = X.shape[0]
-        self.stderr_ = self._errors(result, X, damp if inside else 0.0)
+        n_counted = X.shape[0] if roots is None else int(np.count_nonzero(roots))
+        self.stderr_ = self._errors(result, X, n_counted, damp if inside else 0.0)
         return self
 
     @available_if(_keeps_a_sketch)
@@ -393,20 +394,25 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         last = x[d] if self.fit_intercept else 0.0
         self.intercept_ = float(last) if np.ndim(last) == 0 else place(last)
 
-    def _errors(self, result: Any, X: Array, damp: float) -> Array | None:
-        """Return standard errors of the coefficients; `damp` is that of the rows that stand for a ridge."""
-        if result.covariance is None:
+    def _errors(self, result: Any, X: Array, n_counted: int, damp: float) -> Array | None:
+        """Return standard errors of the coefficients.
+
+        `n_counted` is the number of samples of weight above 0, `damp` that of the rows that stand for a ridge.
+        """
+        if result.covariance is None or n_counted <= result.rank:
             return None
         (n, d), C = X.shape, result.covariance
         C = C[:, :, None] if C.ndim == 2 else C
         squares = np.atleast_1d(np.square(result.residual_norm))
+        n_rows, spare = n + d * (damp > 0), n_counted - result.rank
         if damp > 0:  # C is of the samples and those rows: (AᵀA + D)⁻¹, where (AᵀA + D)⁻¹ AᵀA (AᵀA + D)⁻¹ is wanted
             x = to_numpy(result.x).reshape(C.shape[0], -1)
-            E = C[:, :, :1] / (squares[:1] / (n + d - result.rank)) if squares[0] > 0 else np.zeros_like(C[:, :, :1])
-            D = damp**2 * np.eye(C.shape[0])[:, :d] @ np.eye(C.shape[0])[:d]
-            sandwich = E[:, :, 0] - E[:, :, 0] @ D @ E[:, :, 0]
-            variance = np.maximum(squares - damp**2 * np.sum(x[:d] ** 2, axis=0), 0) / max(n - result.rank, 1)
-            C = sandwich[:, :, None] * variance
+            largest = int(np.argmax(squares))
+            E = C[:, :, largest] * ((n_rows - result.rank) / max(squares[largest], np.finfo(np.float64).tiny))
+            sandwich = E - damp**2 * E[:, :d] @ E[:d]
+            C = sandwich[:, :, None] * (np.maximum(squares - damp**2 * np.sum(x[:d] ** 2, axis=0), 0) / spare)
+        else:
+            C = C * ((n_rows - result.rank) / spare)
         errors = np.sqrt(np.maximum(np.einsum("iik->ki", C)[:, :d], 0)).reshape(self.coef_.shape)
         return errors if is_sparse(X) else like(errors.astype(compute_dtype(X.dtype)), X)
 

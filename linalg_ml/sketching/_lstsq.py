@@ -41,7 +41,7 @@ class LstsqResult:
     residual_norm : float or ndarray
         ‖b - A x‖₂, without the part of the ridge.
     rank : int or None
-        Numerical rank of A (with damp, of [A; damp·I]); None if `method` is "lsmr".
+        Numerical rank of A (with damp, of [A; damp·I], if A is wide of [Aᵀ; damp·I]); None if `method` is "lsmr".
     singular_values : ndarray or None
         Singular values of A (with damp, of [A; damp·I]), descending: to rounding for "qr", relative to u·(σ₁/σᵢ)²
         for "gram", within 1 ± √(d/m) for "sketch", None for "lsmr".
@@ -254,7 +254,8 @@ class _Tall:
                     continue
                 done = self._refine(start)
             enough = (10 if name == "lsmr" else 100) * self.unit
-            good = not done.slow and bool(np.all(done.backward_error <= max(enough, self.target)))
+            accurate = bool(np.all(done.backward_error <= max(enough, self.target)))
+            good = accurate and (name == "lsmr" or not done.slow)
             if good or name == plan[-1]:
                 break
         if start is None:
@@ -485,7 +486,7 @@ def _result(
 def _finish_lsmr(problem: Any, done: Refined, good: bool, covariance: bool | str) -> LstsqResult:
     if covariance and covariance != "maybe":
         raise ValueError('return_covariance needs a factorisation, which method="lsmr" has not')
-    if not good:
+    if not good and done.slow:  # else the run ended by itself, and the backward error is a bound that may be wide
         from sklearn.exceptions import ConvergenceWarning
 
         worst = float(np.max(done.backward_error))

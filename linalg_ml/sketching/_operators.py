@@ -11,6 +11,7 @@ from .._linalg.estimates import frobenius_norm
 from ._refine import Refined
 
 _RUNS, _ITERATIONS = 3, 100
+_LIMIT = 7  # SciPy's code for a run that ended at its limit of iterations
 
 
 class OperatorProblem:
@@ -90,14 +91,16 @@ def solve_by_lsmr(problem: Any, squares: np.ndarray, norm: float, damp: float) -
     best: Refined | None = None
     for _ in range(_RUNS):
         right = np.concatenate([problem.residual_of(x), -damp * x])
+        limited = False
         for j in range(problem.columns):
-            y, _, used, *_ = lsmr(
+            y, stopped, used, *_ = lsmr(
                 operator, right[:, j], atol=problem.unit / 4, btol=problem.unit / 4, conlim=0, maxiter=_ITERATIONS
             )
             x[:, j] += scale[:, 0] * y
-            n_iter += used
+            n_iter, limited = n_iter + used, limited or stopped == _LIMIT
         x = x.astype(problem.dtype).astype(x.dtype)
         done = _judged(problem, x, norm, damp, n_iter)
+        done.slow = limited
         if best is None or np.max(done.backward_error) < np.max(best.backward_error):
             best = done
         if np.all(done.backward_error <= problem.unit):
