@@ -145,9 +145,10 @@ def lstsq(
     Notes
     -----
     **What "auto" picks.** Sparse: "lsmr" where 100 of its iterations cost less than factorising (or d > 5,000), if
-    it then reaches 10 units of roundoff; else "gram", else "sketch". Dense: "qr" for n < 2d or small A. For
-    d ≤ 128, for many right-hand sides (k > d/80), on disk and on dask: "gram", and "qr" if A is too ill-conditioned
-    for it. Else the Gram matrix of 2d sampled rows foretells whether "gram" will do; if not, "sketch".
+    it then reaches 10 units of roundoff; else "gram", else "sketch". Dense: "qr" for n < 2d or small A; else
+    "gram", unless A is too ill-conditioned for it, which the Gram matrix of 2d sampled rows foretells (for arrays in
+    memory) or "gram" finds out. Then "qr" for d ≤ 128, for many right-hand sides (k > d/80), on disk and on dask, and
+    "sketch" otherwise.
 
     **Accuracy.** The refinement loop solves for corrections from the true residual until the Karlson–Waldén
     backward error [1]_ is below the unit roundoff, usually after one to three rounds; then x is as good as that of
@@ -283,10 +284,10 @@ class _Tall:
             return ["qr"]
         if not problem.in_memory:
             return ["gram", "qr"] if d <= 2000 else rest
-        if d <= 128 or many:
-            return ["gram", "qr"]
         if n < 8 * d:
             return ["gram", "qr"]
+        if d <= 128 or many:
+            return ["gram", "qr"] if self._gram_will_do() else ["qr"]
         gram_pays = _gram_seconds(n, d) < 1.5 * _sketch_seconds(n, d)
         return ["gram", *rest] if gram_pays and self._gram_will_do() else rest
 
