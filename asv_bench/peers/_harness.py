@@ -146,11 +146,12 @@ class Run:
         """Run the named `functions` on `inputs`, print their table, and return their timings.
 
         The first function is ours; the others are measured against it. With `memory` each runs once more,
-        unmeasured, for its peak. `judge` turns the result of the warm-up into further columns, a dict of texts.
+        unmeasured, for its peak, or those alone whose names `memory` holds. `judge` turns the result of the warm-up
+        into further columns, a dict of texts.
         """
         timings = measure(functions, inputs, repeats or self.repeats, judge)
-        if memory:
-            for name, function in functions.items():
+        for name, function in functions.items():
+            if memory is True or (memory and name in memory):
                 timings[name].memory = peak_memory(function, *inputs)
         print(f"\n### {title}\n\n{table(timings, self.clock)}", flush=True)
         return timings
@@ -253,14 +254,15 @@ def table(timings, clock):
     rows = [columns + ["extra memory, MB"] * with_memory + list(next(iter(timings.values())).judged)]
     rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
     for name, timing in timings.items():
-        rows.append([name, *_cells(timing, getattr(timing, clock), ours)])
+        rows.append([name, *_cells(timing, getattr(timing, clock), ours, with_memory)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _cells(timing, theirs, ours):
+def _cells(timing, theirs, ours, with_memory):
     wall, cpu = median(timing.wall), median(timing.cpu)
     pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
     cells = [f"{1e3 * wall:.4g}", f"{1e3 * cpu:.4g}", f"{cpu / wall:.2f}"]
     cells += [f"{median(theirs) / median(ours):.2f}", f"{min(pairs):.2f} … {max(pairs):.2f}"]
-    cells += [] if timing.memory is None else [f"{timing.memory / 1e6:.4g}"]
+    if with_memory:
+        cells.append("" if timing.memory is None else f"{timing.memory / 1e6:.4g}")
     return [*cells, *timing.judged.values()]

@@ -157,7 +157,9 @@ def compare(run, problem):
     d = A.shape[1]
     few = d >= 1000 and not run.quick
     title = problem.title + (", medians of 3" if few else "")
-    timings = run.compare(title, functions, (A, b), memory=True, repeats=3 if few else None, judge=problem.judged)
+    timings = run.compare(
+        title, functions, (A, b), memory=("lstsq",) if few else True, repeats=3 if few else None, judge=problem.judged
+    )
     result = lstsq(A, b, rng=0)
     print(
         f"\nauto picked {result.method!r}: {result.n_iter} iterations, {result.n_passes} passes; it claims a backward "
