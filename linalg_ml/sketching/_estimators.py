@@ -33,7 +33,7 @@ from .._core.estimators import check_namespace, remember_namespace
 from .._core.random import child, key_of
 from ._hadamard import SRHT
 from ._lstsq import METHODS, solve
-from ._regression import RegressionSketch, design, targets
+from ._regression import RegressionSketch, design, mean_row, targets
 
 
 class SubsampledHadamardProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -312,14 +312,15 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if self.n_sketch is not None:
             return self._update(X, y, sample_weight, reset=True)
         X, y, roots = self._checked(X, y, sample_weight, reset=True)
-        damp = check_real(self.alpha, "alpha", 0, np.finfo(np.float64).max, open_ends=False) ** 0.5
+        damp = self._root_alpha()
         inside = bool(self.fit_intercept) and damp > 0  # the intercept is left out of the ridge by rows of its own
-        A = design(X, roots, bool(self.fit_intercept), damp if inside else 0.0)
+        shift = mean_row(X, roots) if self.fit_intercept else None
+        A = design(X, roots, bool(self.fit_intercept), damp if inside else 0.0, shift)
         b = targets(y, roots, X.shape[1] if inside else 0)
         method = check_choice(self.method, "method", METHODS)
         key = key_of(self.random_state, "random_state")
         result = solve(A, b, 0.0 if inside else damp, method, None, None, key, "maybe")
-        self._keep(to_numpy(result.x), X)
+        self._keep(to_numpy(result.x), X, shift)
         self.rank_, self.n_iter_, self.backward_error_ = result.rank, result.n_iter, result.backward_error
         self.n_samples_seen_ = X.shape[0]
         n_counted = X.shape[0] if roots is None else int(np.count_nonzero(roots))
@@ -386,12 +387,17 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         weights = to_numpy(_check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True))
         return X, y, np.sqrt(weights.astype(np.float64))
 
-    def _keep(self, x: np.ndarray, X: Array) -> None:
-        """Take coefficients and intercept apart."""
+    def _root_alpha(self) -> float:
+        return check_real(self.alpha, "alpha", 0, 1e150, open_ends=False) ** 0.5
+
+    def _keep(self, x: np.ndarray, X: Array, shift: np.ndarray | None) -> None:
+        """Take coefficients and intercept apart; the latter is of samples less `shift`."""
         d = X.shape[1]
         place = (lambda values: values) if is_sparse(X) else (lambda values: like(values, X))
         self.coef_ = place(np.ascontiguousarray(x[:d].T))
         last = x[d] if self.fit_intercept else 0.0
+        if shift is not None:
+            last = (last - shift.astype(np.float64) @ x[:d]).astype(x.dtype)
         self.intercept_ = float(last) if np.ndim(last) == 0 else place(last)
 
     def _errors(self, result: Any, X: Array, n_counted: int, damp: float) -> Array | None:
@@ -419,34 +425,39 @@ class SketchedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
     # --- parts of a sketch ----------------------------------------------------------------------------
 
     def _update(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Self:
+        self._root_alpha(), check_choice(self.method, "method", METHODS)  # before anything is changed
         X, y, roots = self._checked(X, y, sample_weight, reset=reset)
         columns = y if y.ndim == 2 else y[:, None]
         width = X.shape[1] + bool(self.fit_intercept)
         if reset:
             m = check_int(self.n_sketch, "n_sketch", width, None, "at least as many rows as coefficients")
             key = key_of(self.random_state, "random_state")
-            self._sketch = RegressionSketch(m, width, columns.shape[1], child(key, 0))
+            shift = mean_row(X, roots) if self.fit_intercept else None
+            self._sketch = RegressionSketch(m, width, columns.shape[1], child(key, 0), shift)
             self._ndim = y.ndim
+        elif width != self._sketch.width:
+            raise ValueError("fit_intercept must stay as it was at the first call of partial_fit")
         elif columns.shape[1] != self._sketch.sums.shape[1] - width:
             known = self._sketch.sums.shape[1] - width
             raise ValueError(f"y must have {known} targets as before, got {columns.shape[1]}")
-        A = design(X, roots, bool(self.fit_intercept), 0.0)
+        A = design(X, roots, bool(self.fit_intercept), 0.0, self._sketch.shift)
         self._sketch.update(A, targets(columns, roots, 0))
+        self._sketch.n_counted += X.shape[0] if roots is None else int(np.count_nonzero(roots))
         self._solve_sketch(X)
         return self
 
     def _solve_sketch(self, X: Array) -> None:
         """Take the coefficients and their errors from the sketch."""
         sketch, d = self._sketch, X.shape[1]
-        damp = check_real(self.alpha, "alpha", 0, np.finfo(np.float64).max, open_ends=False) ** 0.5
+        damp = self._root_alpha()
         ridge = np.full(sketch.width, damp)
         ridge[d:] = 0.0
         kind = compute_dtype(X.dtype)
         x, P, squares = sketch.solve(ridge, 10 * float(np.finfo(kind).eps))
-        self._keep((x[:, 0] if self._ndim == 1 else x).astype(kind), X)
+        self._keep((x[:, 0] if self._ndim == 1 else x).astype(kind), X, sketch.shift)
         self.rank_, self.n_iter_, self.backward_error_ = P.rank, 0, None
         self.n_samples_seen_ = sketch.n_rows
-        n, m = sketch.n_rows, sketch.sums.shape[0]
+        n, m = sketch.n_counted, sketch.sums.shape[0]
         if min(n, m) <= P.rank + 1:
             self.stderr_ = None
             return

@@ -16,7 +16,7 @@ from ._formed import FormedMap
 from ._kronecker import KroneckerRows
 from ._kronecker_solve import PairSpectrum, solve_pairs
 from ._operators import OperatorProblem, solve_by_lsmr
-from ._passes import Passes
+from ._passes import Passes, power_of_two_below
 from ._refine import Preconditioner, Refined, reciprocal_condition, refine, triangle_of
 from ._sparse import SparseSign
 from ._wide import Wide
@@ -156,8 +156,11 @@ def lstsq(
     without a gap in the spectrum it is not the truncated SVD's. float32 is solved in float32, sums in float64.
 
     **Cost.** "gram": n·d² flops and 2 to 4 further passes. "sketch": one pass of 8·n·d additions, 2·m·d² flops
-    (m = 4d … 16d) and about 74/ln(m/d) passes. "qr": 2·n·d² flops. Memory beyond A: the sketch, at most 20 % of A,
-    or a few d × d matrices. The d × d work is done on the host.
+    (m = 4d … 16d) and about 74/ln(m/d) passes. "qr": 2·n·d² flops. Memory beyond A: the sketch twice, 2·m·d numbers
+    with m ≤ max(4d, n/10), or a few d × d matrices. The d × d work is done on the host. A wide A that is small, or too
+    ill-conditioned for "sketch", is brought to the host as a dense matrix, and factorised there; "lsmr" of a wide
+    array is not offered. An operator is solved by "lsmr" whatever `method` says, and KroneckerRows of all pairs by
+    the decompositions of its factors.
 
     References
     ----------
@@ -182,7 +185,7 @@ def lstsq(
     >>> rank
     50
     """
-    damp = check_real(damp, "damp", 0, np.finfo(np.float64).max, open_ends=False)
+    damp = check_real(damp, "damp", 0, 1e150, open_ends=False)
     check_choice(method, "method", METHODS)
     if cond is not None:
         cond = check_real(cond, "cond", 0, 1, open_ends=False)
@@ -256,7 +259,7 @@ class _Tall:
                 done = self._refine(start)
             enough = (10 if name == "lsmr" else 100) * self.unit
             accurate = bool(np.all(done.backward_error <= max(enough, self.target)))
-            good = accurate and (name == "lsmr" or not done.slow)
+            good = accurate and not (done.deficient if name == "lsmr" else done.slow)
             if good or name == plan[-1]:
                 break
         if start is None:
@@ -432,7 +435,7 @@ class _Tall:
 
     def _by_lsmr(self) -> Refined:
         problem = self.problem
-        self._scaled(lambda: (np.sqrt(problem.column_norms()), problem.b_peak()))
+        self._scaled(lambda: tuple(map(np.asarray, problem.peaks())))
         squares = problem.column_norms()
         norm = math.sqrt(squares.sum() + problem.width * self.damp**2)
         return solve_by_lsmr(problem, squares, norm, self.damp)
@@ -501,8 +504,10 @@ def _finish_lsmr(problem: Any, done: Refined, good: bool, covariance: bool | str
 
 
 def _solve_operator(problem: OperatorProblem, damp: float, key: int, covariance: bool | str) -> LstsqResult:
-    norm = math.sqrt(problem.squared_norm(key) + problem.width * damp**2)
+    norm = math.hypot(problem.norm(key), math.sqrt(problem.width) * damp)
     done = solve_by_lsmr(problem, np.ones(problem.width), norm, damp)
+    if not np.all(np.isfinite([*done.backward_error, *done.residual_norm, norm])):
+        raise LinAlgError("products with A overflow; scale A")
     return _finish_lsmr(problem, done, bool(np.all(done.backward_error <= 10 * problem.unit)), covariance)
 
 
@@ -526,7 +531,7 @@ def _solve_wide(
         problem.fit_scale()
     wide = Wide(A, problem, damp * problem.scale, 20 * unit if cond is None else cond, tol or unit, key)
     m = sketch_size(d, n)
-    small = d < 2 * n or n * d <= _SMALL or n <= 128 or problem.columns > n / 80
+    small = not problem.sparse and (d < 2 * n or n * d <= _SMALL or n <= 128 or problem.columns > n / 80)
     wanted = method == "sketch" or (method != "qr" and not small)
     solved = wide.by_sketch(m) if m is not None and wanted else None
     name = "qr" if solved is None else "sketch"
@@ -539,8 +544,11 @@ def _solve_kronecker(
 ) -> LstsqResult:
     if covariance and covariance != "maybe":
         raise ValueError('return_covariance is not offered for KroneckerRows with pairing="all"')
+    scales = [power_of_two_below(factor) for factor in A.factors]
+    A = KroneckerRows(*(factor * scale for factor, scale in zip(A.factors, scales, strict=True)))
     problem = Passes(A, b)
-    P, done, n_passes = solve_pairs(problem, A, damp, cond, problem.unit if tol is None else tol)
+    problem.scale, problem.b_scale = math.prod(scales), power_of_two_below(problem.right_hand_sides())
+    P, done, n_passes = solve_pairs(problem, A, damp * problem.scale, cond, problem.unit if tol is None else tol)
     return _result(problem, done, P, "qr", problem.unit, n_passes)
 
 

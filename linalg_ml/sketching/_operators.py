@@ -8,6 +8,7 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 from .._core.arrays import check_array, compute_dtype
 from .._core.random import Stream, normals
 from .._linalg.estimates import frobenius_norm
+from ._passes import power_of_two_below
 from ._refine import Refined
 
 _RUNS, _ITERATIONS = 3, 100
@@ -32,7 +33,8 @@ class OperatorProblem:
         self.unit = float(np.finfo(self.dtype).eps) / 2
         self.wide_dtype = np.result_type(self.dtype, np.float64)
         self.n_passes = 0
-        self.scale = self.b_scale = 1.0
+        self.scale, self.b_scale = 1.0, power_of_two_below(self._b)
+        self._b = self._b * self.b_scale
 
     def answer(self, X: np.ndarray) -> np.ndarray:
         """Return x in the caller's dtype and number of axes."""
@@ -62,10 +64,10 @@ class OperatorProblem:
         r = self.residual_of(X)
         return self.adjoint(r), np.sum(np.abs(r) ** 2, axis=0)
 
-    def squared_norm(self, key: int) -> float:
-        """Estimate ‖A‖_F² from ten probes."""
+    def norm(self, key: int) -> float:
+        """Estimate ‖A‖_F from ten probes."""
         G = normals(key, Stream.PROBES, range(self.width), 10, to=np.empty(0))
-        return frobenius_norm(self.multiply(G)).estimate ** 2
+        return frobenius_norm(self.multiply(G)).estimate
 
 
 def solve_by_lsmr(problem: Any, squares: np.ndarray, norm: float, damp: float) -> Refined:
@@ -107,7 +109,32 @@ def solve_by_lsmr(problem: Any, squares: np.ndarray, norm: float, damp: float) -
             break
     assert best is not None
     best.n_iter = n_iter
+    if damp == 0 and np.ptp(norms) > 0:
+        return _of_least_norm(problem, best, norm)
     return best
+
+
+def _of_least_norm(problem: Any, found: Refined, norm: float) -> Refined:
+    """Return the solution of least norm with the same A x, where scaled columns led to another; it is marked then.
+
+    Without scaling LSMR stays in the row space of A.
+    """
+    x = found.x
+    operator = _scaled_operator(problem, np.ones((problem.shape[1], 1)), 0.0)
+    right = np.concatenate([problem.multiply(x), np.zeros_like(x)])
+    z = np.empty_like(x)
+    for j in range(problem.columns):
+        z[:, j] = lsmr(
+            operator, right[:, j], atol=problem.unit / 4, btol=problem.unit / 4, conlim=0, maxiter=_ITERATIONS
+        )[0]
+    if np.all(np.linalg.norm(z, axis=0) >= (1 - 1e-6) * np.linalg.norm(x, axis=0)):
+        return found
+    done = _judged(problem, z.astype(problem.dtype).astype(z.dtype), norm, 0.0, found.n_iter)
+    done.slow = found.slow
+    if np.any(done.backward_error > np.maximum(10 * problem.unit, found.backward_error)):
+        done = found  # the run without scaling did not get there
+    done.deficient = True  # or too ill-conditioned to tell
+    return done
 
 
 def _scaled_operator(problem: Any, scale: np.ndarray, damp: float) -> LinearOperator:

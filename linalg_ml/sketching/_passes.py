@@ -160,17 +160,12 @@ class Passes:
 
     def peaks(self) -> tuple[float, float]:
         """Return the largest absolute entries of A and b, checked for NaN and infinity."""
-        return self.sums(_peaks, _largest)
-
-    def b_peak(self) -> np.ndarray:
-        """Return the largest absolute entry of b."""
-        return np.asarray([self.sums(_b_peak, _largest)[0]])
+        return self.sums(functools.partial(_peaks, self._b is None), _largest)
 
     def fit_scale(self) -> None:
         """Choose powers of two that bring A and b near one; NaN and infinity are found here."""
         self.scale = self.b_scale = 1.0
-        peak, b_peak = self.peaks()
-        self.scale, self.b_scale = (2.0 ** -int(np.clip(np.frexp(p)[1], -1000, 1000)) for p in (peak, b_peak))
+        self.scale, self.b_scale = map(power_of_two_below, map(np.asarray, self.peaks()))
 
     def multiply(self, V: np.ndarray) -> np.ndarray:
         """Return A V, of n rows, on the host."""
@@ -239,6 +234,13 @@ def _example(A: Any, rows: Any) -> Array:
     if isinstance(A, FormedMap):
         return A.example
     return rows.array.data if is_sparse(A) else rows.array
+
+
+def power_of_two_below(values: Array) -> float:
+    """Return the power of two by which the largest of the values comes near one, 1 if they are in range as they are."""
+    peak = float(namespace(values).max(abs(values)))
+    exponent = int(np.clip(np.frexp(peak)[1], -1000, 1000))
+    return 2.0**-exponent
 
 
 def _joined_dask(A: Any, b: Any) -> tuple[Any, Any]:
@@ -356,14 +358,15 @@ def _column_norms(A: Array, b: Array, _start: int) -> Sums:
     return (_squares(A),)
 
 
-def _peaks(A: Array, b: Array, start: int) -> Sums:
-    check_finite(A, "A", start)
-    check_finite(b, "b", start)
+def _peaks(of_dask: bool, A: Array, b: Array, start: int) -> Sums:
+    try:
+        check_finite(A, "A", start)
+        check_finite(b, "b", start)
+    except ValueError as error:
+        if not of_dask:
+            raise
+        raise ValueError(f"{error}, in the dask block of rows {start} to {start + A.shape[0] - 1}") from None
     return _peak(A), _peak(b)
-
-
-def _b_peak(A: Array, b: Array, start: int) -> Sums:
-    return (_peak(b),)
 
 
 def _peak(X: Array) -> float:

@@ -138,7 +138,8 @@ class Refined:
     augmented_norm: np.ndarray  # with λ‖x‖ as a further part of the residual
     backward_error: np.ndarray
     n_iter: int
-    slow: bool = False  # conjugate gradients reached their limit
+    slow: bool = False  # an iteration reached its limit
+    deficient: bool = False  # found to have many solutions, without a factorisation
     gradient: np.ndarray | None = None  # what is left of the normal equations
 
 

@@ -14,10 +14,13 @@ _UNBOUNDED = 2**62  # rows that a stream may have
 
 
 class Design(FormedMap):
-    """Rows √w [x 1], followed by [λI 0]: what a ridge with an intercept minimises, formed block by block."""
+    """Rows √w [x - shift, 1], followed by [λI 0]: what a ridge with an intercept minimises, formed block by block."""
 
-    def __init__(self, X: Array, root_weights: np.ndarray | None, intercept: bool, damp: float):
+    def __init__(
+        self, X: Array, root_weights: np.ndarray | None, intercept: bool, damp: float, shift: np.ndarray | None = None
+    ):
         self.X, self.intercept, self.damp = X, intercept, damp
+        self._shift = None if shift is None else like(shift, X, compute_dtype(X.dtype))
         self.dtype = np.dtype(compute_dtype(X.dtype))
         self._roots = None if root_weights is None else like(root_weights, X, self.dtype.name)
         n, d = X.shape
@@ -35,6 +38,8 @@ class Design(FormedMap):
         if start < n:
             last = min(stop, n)
             block = cast(self.X[start:last, ...], self.dtype.name)
+            if self._shift is not None:
+                block = block - self._shift
             if self.intercept:
                 ones = xp.ones((last - start, 1), dtype=block.dtype, device=block.device)
                 block = xp.concat([block, ones], axis=1)
@@ -66,13 +71,28 @@ def sparse_design(X: Any, root_weights: np.ndarray | None, intercept: bool, damp
     return sparse.csr_array(A)
 
 
-def design(X: Array, root_weights: np.ndarray | None, intercept: bool, damp: float) -> Any:
+def mean_row(X: Array, root_weights: np.ndarray | None) -> np.ndarray | None:
+    """Return the weighted mean of the samples, about; None for a sparse matrix.
+
+    Less it, columns far from zero do not look like the column of ones, and a solution of least norm does not depend
+    on where zero is. With an intercept any row may be subtracted, so rounding does not matter here.
+    """
+    if is_sparse(X):
+        return None
+    weights = np.ones(X.shape[0]) if root_weights is None else root_weights**2
+    weights = weights / max(float(weights.sum()), np.finfo(np.float64).tiny)
+    return to_numpy(like(weights, X, X.dtype) @ X)
+
+
+def design(
+    X: Array, root_weights: np.ndarray | None, intercept: bool, damp: float, shift: np.ndarray | None = None
+) -> Any:
     """Return what `lstsq` is given: X itself where nothing is to be added."""
     if root_weights is None and not intercept and damp == 0:
         return X
     if is_sparse(X):
         return sparse_design(X, root_weights, intercept, damp)
-    A = Design(X, root_weights, intercept, damp)
+    A = Design(X, root_weights, intercept, damp, shift)
     small = A.shape[0] <= 2 * A.shape[1] or A.shape[0] * A.shape[1] <= 2**19
     return A.rows(0, A.shape[0]) if small else A
 
@@ -99,9 +119,9 @@ class RegressionSketch:
         The sketch.
     """
 
-    def __init__(self, n_sketch: int, width: int, columns: int, key: int):
-        self.n_rows = 0
-        self.width = width
+    def __init__(self, n_sketch: int, width: int, columns: int, key: int, shift: np.ndarray | None = None):
+        self.n_rows = self.n_counted = 0  # all, and those of weight above 0
+        self.width, self.shift = width, shift
         self.sums = np.zeros((n_sketch, width + columns))
         self._S = SparseSign(_UNBOUNDED, n_sketch, rng=key)
 
@@ -112,12 +132,6 @@ class RegressionSketch:
             self.sums[:, : self.width] += to_numpy(self._S.partial(block, self.n_rows))
             self.sums[:, self.width :] += to_numpy(self._S.partial(b[start:stop, ...], self.n_rows))
             self.n_rows += block.shape[0]
-        return self
-
-    def merge(self, other: "RegressionSketch") -> Self:
-        """Add a sketch of other rows, made with the same key at other row numbers."""
-        self.sums += other.sums
-        self.n_rows = max(self.n_rows, other.n_rows)
         return self
 
     def solve(self, ridge: np.ndarray, cond: float) -> tuple[np.ndarray, Preconditioner, np.ndarray]:

@@ -224,3 +224,13 @@ def test_bad_products(pairing, other_xp):
 def test_too_few_pairs():
     with pytest.raises(ValueError, match="A must have at least as many rows as columns, got KroneckerRows of"):
         lstsq(KroneckerRows(np.ones((2, 3)), np.ones((2, 3))), np.ones(4))
+
+
+@pytest.mark.parametrize(("factor_scale", "b_scale"), [(1e80, 1.0), (1e-120, 1.0), (1.0, 1e160), (1.0, 1e-170)])
+def test_ends_of_the_range(factor_scale, b_scale):
+    A1, A2, b = gaussian(30, 4), gaussian(20, 3, seed=1), gaussian(600, 1, seed=2)[:, 0]
+    exact = np.linalg.lstsq(np.kron(A1, A2), b)[0]
+    result = lstsq(KroneckerRows(A1 * factor_scale, A2 * factor_scale), b * b_scale)
+    assert_allclose(result.x * (factor_scale / b_scale) * factor_scale, exact, rtol=1e-10)
+    assert result.rank == 12
+    assert 0 <= result.backward_error < 1e-15

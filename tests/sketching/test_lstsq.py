@@ -1060,3 +1060,33 @@ def test_mixed_libraries(other_xp):
         lstsq(GOOD, other_xp.asarray(b))
     with pytest.raises(TypeError, match="b must be a NumPy array beside a LinearOperator"):
         lstsq(aslinearoperator(GOOD), other_xp.asarray(b))
+
+
+# --- what LSMR cannot see -----------------------------------------------------------------------------
+
+
+def test_lsmr_gives_the_least_norm_of_dependent_columns():
+    B = gaussian(400, 5)
+    A = sparse.csr_array(np.concatenate([B, 10 * B[:, :1]], axis=1))
+    b = gaussian(400, 1, seed=1)[:, 0]
+    expected = np.linalg.lstsq(A.toarray(), b)[0]
+    close(lstsq(A, b, method="lsmr", rng=0).x, expected)
+    M = sparse.random_array((4000, 600), density=0.003, random_state=0, format="csr")
+    M = sparse.hstack([M, 10 * M]).tocsr()
+    result = lstsq(M, np.ones(4000), rng=0)
+    assert_allclose(
+        np.linalg.norm(result.x), np.linalg.norm(np.linalg.lstsq(M.toarray(), np.ones(4000), rcond=1e-12)[0])
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200])
+def test_ends_of_the_range_without_factorising(scale):
+    A, b = gaussian(60, 5), gaussian(60, 1, seed=1)[:, 0]
+    exact = np.linalg.lstsq(A, b)[0]
+    close(lstsq(A * scale, b, method="lsmr", rng=0).x * scale, exact)
+    close(lstsq(aslinearoperator(A), b * scale, rng=0).x / scale, exact)
+
+
+def test_operator_that_overflows():
+    with pytest.raises(np.linalg.LinAlgError, match="scale A"), np.errstate(over="ignore", invalid="ignore"):
+        lstsq(aslinearoperator(gaussian(60, 5) * 1e300), np.ones(60), rng=0)

@@ -195,7 +195,7 @@ def test_sketch_solves_its_own_regression(data):
     D1 = np.diag(np.r_[np.full(D, 2.0), 0])
     expected = np.linalg.solve(sums[:, : D + 1].T @ sums[:, : D + 1] + D1, sums[:, : D + 1].T @ sums[:, D + 1 :])
     assert_allclose(model.coef_, expected[:D].T)
-    assert_allclose(model.intercept_, expected[D])
+    assert_allclose(model.intercept_, expected[D] - X.mean(axis=0) @ expected[:D])
     exact = Ridge(2.0).fit(X, Y)
     assert (np.abs(model.coef_ - exact.coef_) < 5 * model.stderr_).all()
 
@@ -285,3 +285,48 @@ def test_bad_streams(data):
         SketchedLinearRegression().fit(X, Y[1:])
     with pytest.raises(ValueError, match="[Cc]omplex"):
         SketchedLinearRegression().fit(X * 1j, Y)
+
+
+@pytest.mark.parametrize("n_sketch", [None, 300])
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 1e3), (np.float64, 1e8)])
+def test_samples_far_from_zero(dtype, offset, n_sketch):
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((600, 3)) + offset).astype(dtype)
+    y = ((X.astype(np.float64) - offset) @ [1.0, 2.0, 3.0] + 0.1 * rng.standard_normal(600)).astype(dtype)
+    model = SketchedLinearRegression(n_sketch=n_sketch, random_state=0).fit(X, y)
+    assert_allclose(model.coef_, [1, 2, 3], atol=0.05)
+    assert model.rank_ == 4
+
+
+def test_few_samples_as_scikit_learn():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20, 50)), rng.standard_normal(20)
+    model, expected = SketchedLinearRegression().fit(X, y), LinearRegression().fit(X, y)
+    assert_allclose(model.coef_, expected.coef_, atol=1e-10)
+    assert_allclose(model.intercept_, expected.intercept_, atol=1e-10)
+
+
+def test_refused_samples_change_nothing():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 3)), rng.standard_normal(600)
+    model = SketchedLinearRegression(n_sketch=50, random_state=0).partial_fit(X, y)
+    before = model._sketch.sums.copy()
+    for change in ({"alpha": -1}, {"fit_intercept": False}, {"method": "magic"}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            clone_state(model).set_params(**change).partial_fit(X, y)
+    assert_array_equal(model._sketch.sums, before)
+    assert model._sketch.n_rows == 600
+
+
+def clone_state(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def test_samples_of_no_weight_count_for_nothing():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 3)), rng.standard_normal(600)
+    weights = np.r_[np.ones(100), np.zeros(500)]
+    for n_sketch in (None, 20_000):
+        model = SketchedLinearRegression(n_sketch=n_sketch, random_state=0)
+        alone = model.fit(X[:100], y[:100]).stderr_
+        assert_allclose(model.fit(X, y, sample_weight=weights).stderr_, alone, rtol=0.05)
