@@ -28,6 +28,7 @@ from .._core.arrays import (
 from .._core.rows import as_rows
 from ._formed import FormedMap, rows_of
 from ._kernels import residual_product
+from ._refine import panel_width
 
 _CACHED = 2**19  # bytes of rows that are multiplied twice while they are in a cache
 _RUN = 8192  # rows that one triangle takes in turn: more of them lose digits
@@ -427,11 +428,6 @@ def _triangle(A: Array, b: Array) -> np.ndarray:
         copy[:, : A.shape[1]], copy[:, A.shape[1] :] = A[rows], b[rows]
         R = tpqrt(0, panel_width(size), R, copy, overwrite_a=True, overwrite_b=True)[0]
     return np.triu(R)
-
-
-def panel_width(size: int) -> int:
-    """Return how many columns LAPACK should take together: measured."""
-    return min(16 if size < 500 else 32, size)
 
 
 def _merged(left: np.ndarray, right: np.ndarray) -> np.ndarray:

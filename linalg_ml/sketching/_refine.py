@@ -113,10 +113,13 @@ def _stacked(R: np.ndarray, shift: float) -> np.ndarray:
     """Return the triangle of [R; shift I]."""
     d = R.shape[0]
     (tpqrt,) = lapack.get_lapack_funcs(("tpqrt",), (R,))
-    out, _, _, _ = tpqrt(
-        d, min(16 if d < 500 else 32, d), np.asfortranarray(R), np.asfortranarray(shift * np.eye(d, dtype=R.dtype))
-    )
+    out, _, _, _ = tpqrt(d, panel_width(d), np.asfortranarray(R), np.asfortranarray(shift * np.eye(d, dtype=R.dtype)))
     return np.triu(out)
+
+
+def panel_width(size: int) -> int:
+    """Return how many columns LAPACK should take together: measured."""
+    return min(16 if size < 500 else 32, size)
 
 
 def triangle_of(*blocks: np.ndarray) -> np.ndarray:
