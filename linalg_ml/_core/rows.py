@@ -274,4 +274,8 @@ class _DaskRows(Rows):
 
 def _one(function: Function, block: Any, start: int, name: str) -> list:
     """Check one chunk and apply `function`, as the one item of a dask bag's partition."""
-    return [function(_check_block(block, name, True, start), start)]
+    checked = _check_block(block, name, True, start)
+    try:
+        return [function(checked, start)]
+    except ValueError as error:  # say where it lies: chunks are what a user of dask can look at
+        raise ValueError(f"{error}, in the dask block of rows {start} to {start + checked.shape[0] - 1}") from error

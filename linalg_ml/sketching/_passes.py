@@ -161,7 +161,7 @@ class Passes:
 
     def peaks(self) -> tuple[float, float]:
         """Return the largest absolute entries of A and b, checked for NaN and infinity."""
-        return self.sums(functools.partial(_peaks, self._b is None), _largest)
+        return self.sums(_peaks, _largest)
 
     def fit_scale(self) -> None:
         """Choose powers of two that bring A and b near one; NaN and infinity are found here."""
@@ -359,14 +359,9 @@ def _column_norms(A: Array, b: Array, _start: int) -> Sums:
     return (_squares(A),)
 
 
-def _peaks(of_dask: bool, A: Array, b: Array, start: int) -> Sums:
-    try:
-        check_finite(A, "A", start)
-        check_finite(b, "b", start)
-    except ValueError as error:
-        if not of_dask:
-            raise
-        raise ValueError(f"{error}, in the dask block of rows {start} to {start + A.shape[0] - 1}") from None
+def _peaks(A: Array, b: Array, start: int) -> Sums:
+    check_finite(A, "A", start)
+    check_finite(b, "b", start)
     return _peak(A), _peak(b)
 
 

@@ -285,7 +285,7 @@ def test_dask(S, A, dask_scheduler):
     close((S @ array.from_array(A[:, 0], chunks=700)).compute(), S @ A[:, 0])
     bad = A.copy()
     bad[1234, 1] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinity in row 1234"):
+    with pytest.raises(ValueError, match="in row 1234, in the dask block of rows 1200 to 1499"):
         (S @ array.from_array(bad, chunks=(400, 5))).compute()
 
 
