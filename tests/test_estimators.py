@@ -16,7 +16,10 @@ from linalg_ml._core.arrays import to_numpy
 # Arguments under which an estimator fits the small data of the checks (down to two features or so).
 ARGUMENTS = {"SubsampledHadamardProjection": {"n_components": 2}}
 # Further ways to run, each checked by scikit-learn as well.
-VARIANTS = {"SketchedLinearRegression": [{"n_sketch": 200}, {"alpha": 1.0}]}
+VARIANTS = {
+    "MonarchRegressor": [{"nblocks": 1}, {"alpha": 0.0, "rank": 2}],
+    "SketchedLinearRegression": [{"n_sketch": 200}, {"alpha": 1.0}],
+}
 # Checks that an estimator is known to fail, with the reason: {"Estimator": {"check_name": "why"}}.
 EXPECTED_FAILURES = {}
 

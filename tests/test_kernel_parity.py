@@ -85,10 +85,45 @@ def assert_same(got, expected, case):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
+def assert_as_good(got, expected, case):
+    """Hold approximations of slices by rank one: what they capture, and themselves where they are unique."""
+    eps = np.finfo(case[0].dtype).eps
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
+    (_, right, sigma, gap, residual, norm, suspect), (*_, true_sigma, true_gap, true_residual, true_norm, _) = (
+        got,
+        expected,
+    )
+    assert not suspect.any()
+    np.testing.assert_allclose(norm, true_norm, rtol=20 * eps)
+    size = np.where(true_norm > 0, true_norm, 1)
+    np.testing.assert_allclose(sigma / size, true_sigma / size, rtol=0, atol=100 * eps)
+    np.testing.assert_allclose(residual / size, true_residual / size, rtol=0, atol=100 * eps)
+    np.testing.assert_allclose(gap, true_gap, rtol=0, atol=0.05)
+    assert (right.max(axis=-1) >= -right.min(axis=-1)).all()
+    products = [rank_one_products(*result[:2], size) for result in (got, expected)]
+    unique = true_gap > 1e-6
+    difference = np.abs(products[0] - products[1]).max(axis=(-2, -1))
+    assert (difference[unique] <= 100 * eps / true_gap[unique]).all()
+    kept = ~np.isfinite(norm) | (norm == 0)
+    assert not products[0][kept].any()
+
+
+def rank_one_products(left, right, size):
+    """Return the slices (batch, K, J, p, q) that the factors make, divided by their sizes."""
+    root = np.sqrt(np.where(np.isfinite(size), size, 1))[..., None]
+    u, v = left.transpose(0, 3, 1, 2) / root, right / root
+    return u[..., :, None] * v[..., None, :]
+
+
+RULES = {"linalg_ml.monarch._kernels.rank_one": assert_as_good}  # where results are not unique
+
+
 def hold(kernel, function, case, label):
     try:
         expected = call(kernel, kernel.reference, case)
-        assert_same(call(kernel, function, case), expected, case)
+        RULES.get(kernel.name, assert_same)(call(kernel, function, case), expected, case)
     except Exception as error:
         error.add_note(f"{kernel.name}, {label}: {describe(kernel, case)}")
         raise
@@ -237,7 +272,7 @@ def hold_layouts(kernel, version):
             expected = call(kernel, kernel.reference, case)
             args = [*copied(case[:first]), array, *copied(case[first + 1 :])]
             try:
-                assert_same(outputs(kernel.load(version)(*args)), expected, case)
+                RULES.get(kernel.name, assert_same)(outputs(kernel.load(version)(*args)), expected, case)
                 np.testing.assert_array_equal(array, case[first], err_msg="the data was written to")
             except Exception as error:
                 error.add_note(f"{kernel.name}, {version}, {layout}: {describe(kernel, case)}")
