@@ -8,11 +8,14 @@ ratios of CPU time, which other processes falsify least, on more threads of wall
 """
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import os
 import platform
 import shlex
 import sys
+import threading
 import time
 import tracemalloc
 from dataclasses import dataclass, field
@@ -80,6 +83,36 @@ def peak_memory(function, *inputs):
         tracemalloc.stop()
 
 
+def peak_anonymous(function, *inputs):
+    """Return the most bytes of anonymous memory that a call added to this process, its result included; Linux only.
+
+    Compiled code is seen too, pages of mapped files are not. It is looked at every millisecond: a call must take some.
+    Best in a new process: what the allocator still holds from before is given back first, as far as it goes.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    before, peak, done = _anonymous(), 0, threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not done.wait(1e-3):
+            peak = max(peak, _anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result = function(*inputs)
+    done.set()
+    watcher.join()
+    peak = max(peak, _anonymous())
+    del result
+    return max(0, peak - before)
+
+
+def _anonymous():
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+
+
 def read_bandwidth(array=None, repeats=7):
     """Return how many bytes per second one thread reads from memory, the best of some runs.
 
@@ -134,40 +167,40 @@ def _seconds(function, *inputs):
 
 
 class Run:
-    """One run of a script: its options, its header, its comparisons and its goals."""
+    """One run of a script: its options, its header (with the versions of further `packages`), comparisons and goals."""
 
-    def __init__(self, title, add_options=None):
+    def __init__(self, title, add_options=None, packages=()):
         self.options = options = _arguments(title, add_options)
         _fix_threads(options.threads)
         self.quick, self.repeats = options.quick, options.repeats
-        print(f"## {title.removesuffix('.')}\n\n{header(options)}")
+        print(f"## {title.removesuffix('.')}\n\n{header(options, packages)}", flush=True)
 
-    def compare(self, title, functions, inputs=(), *, memory=False, repeats=None, judge=None):
+    def compare(self, title, functions, inputs=(), *, memory=False, repeats=None, judge=None, clock=None):
         """Run the named `functions` on `inputs`, print their table, and return their timings.
 
         The first function is ours; the others are measured against it. With `memory` each runs once more,
         unmeasured, for its peak, or those alone whose names `memory` holds. `judge` turns the result of the warm-up
-        into further columns, a dict of texts.
+        into further columns, a dict of texts. `clock` is what the printed ratios are of, where not that of the run.
         """
         timings = measure(functions, inputs, repeats or self.repeats, judge)
         for name, function in functions.items():
             if memory is True or (memory and name in memory):
                 timings[name].memory = peak_memory(function, *inputs)
-        print(f"\n### {title}\n\n{table(timings, self.clock)}", flush=True)
+        print(f"\n### {title}\n\n{table(timings, clock or self.clock)}", flush=True)
         return timings
 
     @property
     def clock(self):
         return "cpu" if self.options.threads == 1 else "wall"
 
-    def seconds(self, timing):
+    def seconds(self, timing, clock=None):
         """Return the median of what ratios are made of."""
-        return median(getattr(timing, self.clock))
+        return median(getattr(timing, clock or self.clock))
 
-    def ratio(self, timings, peer):
+    def ratio(self, timings, peer, clock=None):
         """Return how many times as long as ours (the first) the peer takes."""
         ours = next(iter(timings.values()))
-        return self.seconds(timings[peer]) / self.seconds(ours)
+        return self.seconds(timings[peer], clock) / self.seconds(ours, clock)
 
     def goal(self, what, value, *, least=None, most=None, aim=None):
         """Print whether `value` is at least or at most what was hoped for; a missed goal is no error."""
@@ -205,7 +238,7 @@ def _fix_threads(threads):
 # --- printing -----------------------------------------------------------------------------------------
 
 
-def header(options):
+def header(options, packages=()):
     """Return what a reader needs to judge the numbers, or to get their own."""
     from threadpoolctl import threadpool_info
 
@@ -216,7 +249,7 @@ def header(options):
     clock = "CPU time" if options.threads == 1 else "wall time"
     lines = (
         f"`{_command()}`, {date.today().isoformat()}",
-        ", ".join([*versions, *filter(None, map(_version, _PACKAGES))]),
+        ", ".join([*versions, *filter(None, map(_version, (*_PACKAGES, *packages)))]),
         f"{_cpu_model()}, {os.cpu_count()} cores; threads: "
         + ", ".join([f"numba {os.environ['NUMBA_NUM_THREADS']}", *sorted(blas)]),
         f"medians of {options.repeats} interleaved runs where not said otherwise; ratios are of {clock}, above 1 where "
@@ -228,7 +261,10 @@ def header(options):
 def _command():
     script = Path(sys.argv[0]).resolve()
     shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
-    return shlex.join(["python", str(shown), *sys.argv[1:]])
+    options = (
+        Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]
+    )  # where it lay is no one's need
+    return shlex.join(["python", str(shown), *options])
 
 
 def _version(package):
