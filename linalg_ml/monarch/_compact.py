@@ -40,10 +40,10 @@ def chain_norm(M: "MonarchMatrix") -> float:
     """Return ‖M‖_F."""
     form = M._form or M.T._form
     if form is None:
-        return math.hypot(*(exact_norm(panel) for _, panel in M._panels(M.shape[-1])))
+        return math.hypot(*(exact_norm(to_numpy(panel)) for _, panel in M._panels(M.shape[-1])))
     U, V, exponent = _scaled_slices(*form)
     with np.errstate(over="ignore"):  # a norm beyond the largest number is infinite
-        return float(np.ldexp(exact_norm(_core(U, V)), exponent))
+        return float(np.ldexp(exact_norm(to_numpy(_core(U, V))), exponent))
 
 
 def _scaled_slices(left: Array, right: Array, cut: Layout) -> tuple[Array, Array, int]:
@@ -57,7 +57,7 @@ def _scaled_slices(left: Array, right: Array, cut: Layout) -> tuple[Array, Array
 
 def _exponent(X: Array) -> int:
     """Return e so that the largest modulus is near 2**e."""
-    return math.frexp(float(namespace(X).max(namespace(X).abs(X))))[1]
+    return math.frexp(float(to_numpy(namespace(X).max(namespace(X).abs(X)))))[1]
 
 
 def _times_power(X: Array, exponent: int) -> Array:

@@ -10,8 +10,8 @@ from scipy import sparse
 from scipy.linalg import block_diag
 
 from linalg_ml._core.arrays import to_numpy
-from linalg_ml.monarch import project
-from linalg_ml.monarch._suggest import SuggestResult, SuggestRow, suggest
+from linalg_ml.monarch import SuggestResult, project, suggest
+from linalg_ml.monarch._suggest import SuggestRow
 
 
 def everything(A, budget):
