@@ -105,11 +105,11 @@ class SuggestResult:
             except ImportError as error:
                 raise ImportError("plot needs matplotlib: pip install 'linalg-ml[plot]'") from error
             ax = pyplot.figure().add_subplot()
-        for family, marker in (("low rank", "s"), ("block-dense", "^"), ("monarch", "o")):
+        for family, marker, colour in (("low rank", "s", "C0"), ("block-dense", "^", "C1"), ("monarch", "o", "C2")):
             rows = [row for row in self.rows if row.family == family]
             if rows:
-                ax.plot(*_points(rows), marker, markersize=4, label=family)
-        ax.plot(*_points([self.best]), "*", markersize=14, zorder=3, label="best")
+                ax.plot(*_points(rows), marker, color=colour, markersize=4, label=family)
+        ax.plot(*_points([self.best]), "*", color="C3", markersize=14, zorder=3, label="best")
         ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
         ax.legend()
         return ax
