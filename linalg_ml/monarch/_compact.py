@@ -8,6 +8,7 @@ import numpy as np
 
 from .._core.arrays import Array, is_complex, like, namespace, real_dtype, to_numpy
 from .._linalg.estimates import exact_norm
+from ._form import two_stages
 from ._layout import Layout
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def adjoint(X: Array) -> Array:
 
 def recompress(M: "MonarchMatrix", rank: int | None, tol: float | None) -> "MonarchMatrix":
     """Return the nearest Monarch matrix of that rank, or of the least rank within that tolerance."""
-    from ._matrix import MonarchMatrix, two_stages
+    from ._matrix import MonarchMatrix
 
     left, right, cut = M._two_stage()
     xp = namespace(left)

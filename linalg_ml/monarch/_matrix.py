@@ -2,21 +2,19 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from numbers import Number
 from typing import Any, Self
 
 import numpy as np
-from array_api_compat import is_array_api_obj, is_dask_array, is_numpy_array
+from array_api_compat import is_array_api_obj, is_dask_array
 
 from .._core.arrays import (
     Array,
     can_write,
     cast,
     check_array,
-    check_finite,
-    check_int,
     check_real,
     check_same,
     compute_dtype,
@@ -29,23 +27,21 @@ from .._core.arrays import (
 from .._core.factorization import Factorization
 from .._core.rows import as_rows
 from . import _solve
-from ._layout import Layout, check_rank, check_size
+from ._form import Form, dense_two_stage, placed, two_stage_form, two_stages
+from ._layout import Layout, check_rank
+from ._products import common, low_rank, product, promoted, thin
+from ._read import chain_of, check_factors, check_shape
 from ._stages import (
     Blocks,
     Chain,
     Gather,
     apply,
-    blocks,
-    check_gather,
     conjugated,
     first_blocks,
     joined,
-    merged,
     to_dense,
     transposed,
 )
-
-Form = tuple[Array, Array, Layout]  # left and right factor, and how they lie in the matrix
 
 _PANEL = 2**25  # bytes of dense columns at a time, where a whole matrix is not asked for
 _FACTS = (
@@ -162,10 +158,10 @@ class MonarchMatrix(Factorization):
     _takes_real: bool = False  # complex stages whose product is real
 
     def __init__(self, left: Any, right: Any, *, shape: tuple[int, int] | None = None):
-        left, right = _factors(left, right)
+        left, right = check_factors(left, right)
         *_, J, p, K, _ = left.shape
         q = right.shape[-1]
-        m, n = _check_shape((J * p, K * q) if shape is None else shape)
+        m, n = check_shape((J * p, K * q) if shape is None else shape)
         if not (m <= J * p and n <= K * q):
             raise ValueError(f"shape must be at most ({J * p}, {K * q}), the size of the factors, got ({m}, {n})")
         self._set(two_stages(left, right, m, n))
@@ -218,7 +214,7 @@ class MonarchMatrix(Factorization):
         >>> swap @ np.array([1.0, 2.0, 3.0])
         array([3., 2., 1.])
         """
-        return cls._of(_chain_of(list(stages), None if shape is None else _check_shape(shape)))
+        return cls._of(chain_of(list(stages), None if shape is None else check_shape(shape)))
 
     @classmethod
     def from_blockdiag(cls, w1: Any, w2: Any) -> Self:
@@ -342,7 +338,7 @@ class MonarchMatrix(Factorization):
 
     @classmethod
     def _from_parts(cls, parts: dict[str, Any]) -> Self:
-        chain = _chain_of([parts[f"stage{t}"] for t in range(parts["n_stages"])], tuple(parts["shape"])[-2:])
+        chain = chain_of([parts[f"stage{t}"] for t in range(parts["n_stages"])], tuple(parts["shape"])[-2:])
         facts = {name: parts[name] for name in _FACTS if name in parts}
         if facts.get("level_errors") is not None:
             facts["level_errors"] = tuple(facts["level_errors"])
@@ -414,7 +410,7 @@ class MonarchMatrix(Factorization):
     def _columns(self, X: Array, function: Callable[[Chain, Array], Array]) -> Array:
         """Return what a function of the chain makes of columns X (…, n, B), in the dtype of both."""
         real = self._takes_real and not is_complex(X)
-        chain, X = _promoted(self._chain, X)
+        chain, X = promoted(self._chain, X)
         Y = function(chain, X)
         return namespace(Y).real(Y) if real else Y
 
@@ -464,9 +460,9 @@ class MonarchMatrix(Factorization):
         thin = _thin_product(self, other)
         if thin is not None:
             return self._of(thin)
-        left, right = _common(self._chain, other._chain)
+        left, right = common(self._chain, other._chain)
         if not (self._takes_real or other._takes_real):
-            return self._of(_product(left, right))
+            return self._of(product(left, right))
         both_real = all(M._takes_real or not is_complex(first_blocks(M._chain)) for M in (self, other))
         return self._of(joined(left, right), takes_real=both_real)
 
@@ -500,7 +496,7 @@ class MonarchMatrix(Factorization):
             dense = transpose(dense_two_stage(*flipped, None if out is None else transpose(out)))
             return dense if out is None else out
         dense = to_dense(self._chain, 0, self.shape[-1])
-        return _placed(namespace(dense).real(dense) if self._takes_real else dense, out)
+        return placed(namespace(dense).real(dense) if self._takes_real else dense, out)
 
     def _check_out(self, out: Any) -> None:
         accepted = f"out must be an array of shape {self.shape} and dtype {self.dtype}, from the library of the matrix"
@@ -781,189 +777,15 @@ class MonarchMatrix(Factorization):
             raise ValueError(f"{what} needs a square matrix, got shape {self.shape}")
 
 
-# --- the two-stage form -----------------------------------------------------------------------------------
-
-
-def two_stages(left: Array, right: Array, m: int, n: int) -> Chain:
-    """Return the chain of left (…, J, p, K, r) and right (…, K, r, J, q), cut to m × n."""
-    J, p, K, rank = left.shape[-4:]
-    q = right.shape[-1]
-    outer = Blocks(left, (*left.shape[:-4], 1, J, p, K * rank))
-    chain: Chain = (outer, Blocks(right, (*right.shape[:-4], K, 1, rank * J, q)))
-    if m < J * p:
-        chain = (Gather(np.arange(m), J * p), *chain)
-    if n < K * q:
-        chain = (*chain, Gather(np.where(np.arange(K * q) < n, np.arange(K * q), -1), n))
-    return chain
-
-
-def two_stage_form(chain: Chain) -> Form | None:
-    """Return left, right and layout of a chain of the two-stage form, None of any other."""
-    m, n = chain[0].n_out, chain[-1].n_in
-    if len(chain) > 2 and isinstance(chain[0], Gather) and chain[0]._run == chain[0].n_out:
-        chain = chain[1:]
-    if len(chain) > 2 and isinstance(chain[-1], Gather) and chain[-1]._run == chain[-1].n_in:
-        chain = chain[:-1]
-    if len(chain) != 2:
-        return None
-    outer, inner = chain
-    if isinstance(outer, Gather) or isinstance(inner, Gather):
-        return None
-    one, J, p, inside = outer.form[-4:]
-    K, one_too, outside, q = inner.form[-4:]
-    rank, rest = divmod(outside, J)
-    if (one, one_too) != (1, 1) or rest or rank * K != inside:
-        return None
-    batch = np.broadcast_shapes(outer.form[:-4], inner.form[:-4])
-    return _shaped(outer, batch, J, p, K, rank), _shaped(inner, batch, K, rank, J, q), Layout(m, n, J, K, p, q)
-
-
-def _shaped(stage: Blocks, batch: tuple[int, ...], *shape: int) -> Array:
-    """Return the values as they are where they have that shape: PyTorch's leaves stay leaves."""
-    values, xp = stage.values, namespace(stage.values)
-    if tuple(values.shape) == (*batch, *shape):
-        return values
-    values = xp.reshape(values, (*stage.form[:-4], *shape))
-    return values if stage.form[:-4] == batch else xp.broadcast_to(values, (*batch, *shape))
-
-
-def dense_two_stage(left: Array, right: Array, cut: Layout, out: Array | None = None) -> Array:
-    """Return the dense matrix; outer products go straight into their strided places where that can be."""
-    xp = namespace(left)
-    if is_numpy_array(left) and left.ndim == 4:
-        full = np.empty((cut.p * cut.J, cut.K * cut.q), left.dtype) if out is None or cut.padded else out
-        _outer(left, right, full.reshape(cut.p, cut.J, cut.K, cut.q))  # a view: each axis is cut by itself
-        return full if full is out else _placed(full[: cut.m, : cut.n], out)
-    U = xp.permute_dims(left, (*range(left.ndim - 4), *(left.ndim + t for t in (-4, -2, -3, -1))))  # (…, J, K, p, r)
-    V = xp.permute_dims(right, (*range(right.ndim - 4), *(right.ndim + t for t in (-2, -4, -3, -1))))  # (…, J, K, r, q)
-    S = xp.matmul(U, V)  # (…, J, K, p, q)
-    t = S.ndim - 4
-    dense = xp.permute_dims(S, (*range(t), t + 2, t, t + 1, t + 3))
-    dense = xp.reshape(dense, (*S.shape[:-4], cut.p * cut.J, cut.K * cut.q))
-    return _placed(dense[..., : cut.m, : cut.n], out)
-
-
-def _placed(dense: Array, out: Array | None) -> Array:
-    """Return what was computed, in `out` where that was given."""
-    if out is None:
-        return dense
-    out[...] = dense
-    return out
-
-
-def _outer(left: np.ndarray, right: np.ndarray, view: np.ndarray) -> None:
-    """Write sum_s left[j, l, k, s] * right[k, s, j, i] to view (p, J, K, q)."""
-    if left.shape[-1] == 1:
-        rows = np.ascontiguousarray(right[:, 0].transpose(1, 0, 2))  # so that the inner loops run on
-        np.multiply(left[..., 0].transpose(1, 0, 2)[..., None], rows, out=view)
-    else:
-        np.matmul(left.transpose(0, 2, 1, 3), right.transpose(2, 0, 1, 3), out=view.transpose(1, 2, 0, 3))
-
-
-# --- products of two matrices --------------------------------------------------------------------------------
-
-
-def _common(left: Chain, right: Chain) -> tuple[Chain, Chain]:
-    """Bring both chains to one dtype."""
-    values, others = first_blocks(left), first_blocks(right)
-    dtype = compute_dtype(namespace(values).result_type(values, others))
-    return tuple(stage.astype(dtype) for stage in left), tuple(stage.astype(dtype) for stage in right)
-
-
-def _promoted(chain: Chain, X: Array) -> tuple[Chain, Array]:
-    """Bring chain and operand to one dtype, but in NumPy, whose products do so by themselves."""
-    values = first_blocks(chain)
-    if is_numpy_array(X) or X.dtype == values.dtype:
-        return chain, X
-    dtype = compute_dtype(namespace(X).result_type(X, values))
-    return tuple(stage.astype(dtype) for stage in chain), cast(X, dtype)
-
-
 def _thin_product(left: MonarchMatrix, right: MonarchMatrix) -> Chain | None:
     """Return the chain of a product of which one operand has nblocks (1, 1), again as one of these; else None."""
     if left._form is not None and left.nblocks == (1, 1):
-        U, V = _thin(left._form)
-        return _low_rank(U, right.T._apply_rows(V))
+        U, V = thin(left._form)
+        return low_rank(U, right.T._apply_rows(V))
     if right._form is not None and right.nblocks == (1, 1):
-        U, V = _thin(right._form)
-        return _low_rank(left._apply(U), V)
+        U, V = thin(right._form)
+        return low_rank(left._apply(U), V)
     return None
-
-
-def _product(left: Chain, right: Chain) -> Chain:
-    """Return the chain of a product, two-stage again where its factors are known to allow it."""
-    a, b = two_stage_form(left), two_stage_form(right)
-    if a is not None and b is not None:
-        kronecker = _kronecker_product(a, b)
-        if kronecker is not None:
-            return kronecker
-    outer, inner = _simplified(left, a), _simplified(right, b)
-    if a is not None and len(inner) == 1:
-        together = merged(left[-1], inner[0])
-        if together is not None:
-            return *left[:-1], together
-    if b is not None and len(outer) == 1:
-        together = merged(outer[0], right[0])
-        if together is not None:
-            return together, *right[1:]
-    return joined(outer, inner)
-
-
-def _thin(form: Form) -> tuple[Array, Array]:
-    """Return U (…, m, r) and V (…, r, n) of a matrix with nblocks (1, 1)."""
-    left, right, cut = form
-    return left[..., 0, : cut.m, 0, :], right[..., 0, :, 0, : cut.n]
-
-
-def _low_rank(U: Array, V: Array) -> Chain:
-    """Return the chain, nblocks (1, 1), of U (…, m, r) times V (…, r, n)."""
-    dtype = compute_dtype(namespace(U).result_type(U, V))
-    U, V = cast(U, dtype), cast(V, dtype)
-    return two_stages(U[..., None, :, None, :], V[..., None, :, None, :], U.shape[-2], V.shape[-1])
-
-
-def _kronecker_product(a: Form, b: Form) -> Chain | None:
-    """Return (A1 A2) ⊗ (B1 B2) for two Kronecker products whose factors can be multiplied, else None."""
-    xp = namespace(a[0])
-    for left, right, cut in (a, b):
-        if not _fixed(left, right) or left.ndim != 4 or left.shape[-1] != 1 or cut.padded:
-            return None
-        if not bool(xp.all(left == left[:1, ...])) or not bool(xp.all(right == right[:1, ...])):
-            return None
-    A1, B1, A2, B2 = (part for left, right, _ in (a, b) for part in (left[0, :, :, 0], right[0, 0, :, :]))
-    if A1.shape[1] != A2.shape[0]:
-        return None
-    A, B = A1 @ A2, B1 @ B2
-    (p, K), (J, q) = A.shape, B.shape
-    left = xp.broadcast_to(A[None, :, :, None], (J, p, K, 1))
-    right = xp.broadcast_to(B[None, None, :, :], (K, 1, J, q))
-    return two_stages(left, right, p * J, K * q)
-
-
-def _simplified(chain: Chain, form: Form | None) -> Chain:
-    """Return a two-stage matrix of which one factor is the unit as the other, a single stage; others as they are."""
-    if form is None or len(chain) != 2 or form[0].ndim != 4:
-        return chain
-    left, right, cut = form
-    if left.shape[-1] == 1 and cut.p == cut.K and _are_units(left[..., 0]):
-        return (chain[1],)
-    if left.shape[-1] == 1 and cut.q == cut.J and _are_units(right[:, 0, :, :]):
-        return (chain[0],)
-    return chain
-
-
-def _are_units(W: Array) -> bool:
-    """Tell whether all blocks (…, s, s) are the unit matrix, and will stay it."""
-    unit = like(np.eye(W.shape[-1]), W, compute_dtype(W.dtype))
-    return _fixed(W) and bool(namespace(W).all(unit == W))
-
-
-def _fixed(*values: Array) -> bool:
-    """Tell constants from PyTorch tensors that are being trained, whose present values prove nothing."""
-    return not any(getattr(X, "requires_grad", False) for X in values)
-
-
-# --- checks --------------------------------------------------------------------------------------------------
 
 
 def _is_nested(X: Any) -> bool:
@@ -977,86 +799,3 @@ def _is_complex_number(scalar: Any) -> bool:
 
 def _dense_rows(block: Array) -> Array:
     return block.toarray() if is_sparse(block) else block
-
-
-def _factors(left: Any, right: Any) -> tuple[Array, Array]:
-    """Return the factors if they fit each other; their numbers are looked at last."""
-    left, right = (check_array(X, name, finite=False) for X, name in ((left, "left"), (right, "right")))
-    check_same(left=left, right=right)
-    if left.dtype != right.dtype:
-        raise TypeError(f"left and right must have one dtype, got {left.dtype} and {right.dtype}")
-    fits = left.ndim >= 4 and right.ndim == left.ndim and left.shape[:-4] == right.shape[:-4]
-    if fits:
-        J, p, K, rank = left.shape[-4:]
-        fits = tuple(right.shape[-4:-1]) == (K, rank, J)
-    if not fits:
-        raise ValueError(
-            "left (..., J, p, K, rank) and right (..., K, rank, J, q) must fit each other, got shapes "
-            f"{tuple(left.shape)} and {tuple(right.shape)}"
-        )
-    check_size(J * p, K * right.shape[-1])
-    check_finite(left, "left")
-    check_finite(right, "right")
-    return left, right
-
-
-def _check_shape(shape: Any) -> tuple[int, int]:
-    if not isinstance(shape, Sequence) or len(shape) != 2:
-        raise ValueError(f"shape must be a pair (rows, columns), got {shape!r}")
-    m, n = (check_int(size, "shape") for size in shape)
-    return m, n
-
-
-def _chain_of(stages: list[Any], shape: tuple[int, int] | None) -> Chain:
-    """Make a checked chain of the arrays that `MonarchMatrix.stages` gives."""
-    made = [_stage(values, t) for t, values in enumerate(stages)]
-    kept = {f"stage {t}": stage.values for t, stage in enumerate(made) if isinstance(stage, Blocks)}
-    if not kept:
-        raise ValueError("stages must hold at least one block stage, a floating array of shape (..., a, d, O, I)")
-    check_same(**kept)
-    names = {compute_dtype(values.dtype) for values in kept.values()}
-    if len(names) > 1:
-        raise TypeError(f"stages must have one dtype, got {', '.join(sorted(names))}")
-    batches = [stage.form[:-4] for stage in made if isinstance(stage, Blocks)]
-    try:
-        np.broadcast_shapes(*batches)
-    except ValueError:
-        raise ValueError(f"the batch axes of stages must broadcast, got {', '.join(map(str, batches))}") from None
-    chain = _linked(made, shape)
-    for name, values in kept.items():
-        check_finite(values, name)
-    return chain
-
-
-def _linked(made: list[Blocks | np.ndarray], shape: tuple[int, int] | None) -> Chain:
-    """Check that each stage takes what the one before it gives, which tells a gather the length of its input."""
-    chain: list[Blocks | Gather] = []
-    n = None if shape is None else shape[1]
-    for t, stage in reversed(list(enumerate(made))):
-        if not isinstance(stage, Blocks):
-            stage = check_gather(stage, int(stage.max(initial=-1)) + 1 if n is None else n, t)
-        elif n is not None and stage.n_in != n:
-            raise ValueError(f"stage {t} takes {stage.n_in} numbers, but gets {n}")
-        chain.append(stage)
-        n = stage.n_out
-    if shape is not None and n != shape[0]:
-        raise ValueError(f"shape must have {n} rows, which the stages give, got {shape[0]}")
-    check_size(chain[0].n_in, chain[-1].n_out)
-    return tuple(reversed(chain))
-
-
-def _stage(values: Any, position: int) -> Blocks | np.ndarray:
-    """Return a block stage, or the index of a gather."""
-    name = f"stage {position}"
-    raw = values if is_array_api_obj(values) else np.asarray(values)
-    if raw.ndim == 1 and raw.shape[0] and compute_dtype(raw.dtype, name) == "float64":
-        host = to_numpy(raw)
-        if host.dtype.kind in "iu":
-            return host.astype(np.int64)
-    stage = check_array(raw, name, finite=False)
-    if stage.ndim < 4:
-        raise ValueError(
-            f"{name} must be a block stage (..., a, d, O, I) or a gather, 1-d of integers, got shape "
-            f"{tuple(raw.shape)} and dtype {raw.dtype}"
-        )
-    return blocks(stage)

@@ -11,9 +11,10 @@ from .._core.arrays import Array, check_finite, is_complex, namespace
 from .._linalg.estimates import exact_norm
 from ._certificate import certificate
 from ._compact import merge_slices
+from ._form import two_stages
 from ._kernels import rank_one
 from ._layout import Layout
-from ._matrix import MonarchMatrix, two_stages
+from ._matrix import MonarchMatrix
 from ._slices import panels, truncate
 
 _TOGETHER = 2**22  # bytes of slices

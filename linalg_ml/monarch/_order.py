@@ -17,8 +17,9 @@ import numpy as np
 from .._core.arrays import Array, cast, check_int, device, is_complex, namespace, real_dtype, to_numpy
 from .._core.random import child
 from .._linalg.estimates import exact_norm
+from ._form import dense_two_stage
 from ._layout import Layout, check_rank
-from ._matrix import MonarchMatrix, dense_two_stage
+from ._matrix import MonarchMatrix
 from ._nearest import Found, assembled, nearest
 from ._slices import _times_power, panels
 from ._stages import Chain, blocks

@@ -24,8 +24,9 @@ from .._core.arrays import (
     namespace,
     real_dtype,
 )
+from ._form import two_stages
 from ._layout import check_size, largest_divisor
-from ._matrix import MonarchMatrix, two_stages
+from ._matrix import MonarchMatrix
 from ._order import one_tuple
 from ._stages import Blocks, Chain, Gather, blocks, transposed
 

@@ -31,8 +31,9 @@ from .._core.arrays import (
 )
 from .._linalg.estimates import exact_norm
 from ._compact import adjoint
+from ._form import two_stages
 from ._layout import Layout
-from ._matrix import MonarchMatrix, two_stages
+from ._matrix import MonarchMatrix
 from ._slices import Truncated, _gauged, panels, truncate
 
 _ASYMMETRY = 1e4  # units of rounding, relative to the diagonal, up to which weights count as Hermitian
