@@ -237,6 +237,8 @@ def _put(file: BinaryIO, array: "np.ndarray") -> None:
 
 
 def _refuse_existing(path: str) -> None:
+    if not path:
+        raise ValueError("--output must be the name of a file")
     if os.path.lexists(path):  # a link to nowhere, too, is somebody's
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 

@@ -52,7 +52,7 @@ def certify(A: Any, M: MonarchMatrix) -> float:
     values plays no part, and ‖S - U V‖ is that of the factors as they are.
 
     The cost is mn·min(p, q) flops and, for higher ranks, the eigenvalues of all Gram matrices; `A` is read twice. The
-    memory is a few panels of m × q numbers in double precision.
+    memory is a few panels of m × q numbers, and the factors, in double precision.
 
     References
     ----------

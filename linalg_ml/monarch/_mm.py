@@ -357,6 +357,9 @@ def _recovered(grid: _Grid, key: int, max_iter: int, tol: float, enough: float) 
         return (0, 0), _Fit(factors, residual, residual, 0, True)
     i0, j0, condition = _pivot(grid)
     if not condition >= _SINGULAR:
+        fit = _refined(grid, _monarch(grid), max_iter, _FALL)
+        if fit.residual <= tol:  # Monarch matrices are members, with any number of zeros
+            return (i0, j0), fit
         raise LinAlgError(
             "the factors are recovered from a row and a column of blocks that are all invertible, and there are none: "
             f"the best have a block of reciprocal condition {condition:.1g}; project(A, structure='mm*') takes any A"

@@ -33,9 +33,10 @@ class Found(NamedTuple):
 
 def assembled(A: Array, cut: Layout, found: Found, method: str, *, certify: bool) -> MonarchMatrix:
     error, norm = (exact_norm(norms) for norms in (found.residual, found.norm))
+    relative = error / norm if 0 < norm < math.inf else _ratio(found.residual, found.norm)
     facts: dict[str, Any] = {
         "error": error,
-        "relative_error": error / norm if norm else 0.0,
+        "relative_error": relative,
         "singular_values": found.sigma,
         "gap": found.gap,
         "n_iter": 0,
@@ -45,6 +46,12 @@ def assembled(A: Array, cut: Layout, found: Found, method: str, *, certify: bool
     if certify:
         M.certificate = certificate(A, M)
     return M
+
+
+def _ratio(residuals: np.ndarray, norms: np.ndarray) -> float:
+    """Return the ratio of the norms of all, of which each may be a number where that of all is too large to be one."""
+    error, norm = (exact_norm(np.ldexp(values, -64)) for values in (residuals, norms))
+    return error / norm if norm else 0.0
 
 
 def nearest(A: Array, cut: Layout, rank: int, method: str, key: int, *, finite: bool) -> tuple[Found, str]:

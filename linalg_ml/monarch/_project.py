@@ -20,6 +20,13 @@ from ._nearest import assembled, nearest
 from ._order import project_chain
 from ._weighted import project_weighted
 
+_KINDS: dict[str, tuple[str, tuple[str, ...]]] = {  # of projection, and the options that they do not look at
+    "": ("", ()),
+    "mm*": ("structure='mm*'", ("pad", "refine", "method")),
+    "chain": ("order and digits", ("pad",)),
+    "weights": ("weights", ("refine", "method")),
+}
+
 
 def project(
     A: Any,
@@ -75,7 +82,8 @@ def project(
         "auto": real rank 1 by Lanczos steps on each slice, all else by Gram matrices with a correction. "svd": LAPACK
         on every slice; slower.
     certify : bool, default False
-        Also give `certificate` (see `monarch.certify`), or, of more than two factors, `lower_bound`.
+        Also give `certificate` (see `monarch.certify`), or, of more than two factors, `lower_bound`; with `weights` and
+        "mm*" there is none.
     check_finite : bool, default True
         Whether NaN and infinity are refused.
     rng : None, int or numpy.random.Generator, optional
@@ -144,8 +152,10 @@ def project(
     check_choice(method, "method", ("auto", "svd"))
     max_iter, tol = check_int(max_iter, "max_iter", 0), check_real(tol, "tol", 0, 1, open_ends=False)
     key = key_of(rng)
+    order = check_int(order, "order", 2)
     chain = order != 2 or digits is not None
     _check_together(structure, chain, nblocks, rank, weights)
+    _check_ignored(structure, chain, weights, pad=pad, refine=refine, method=method != "auto")
     A = cast(A, compute_dtype(A.dtype))
     if structure == "mm*":
         _one_matrix(A, "structure='mm*'", finite=check_finite)
@@ -172,6 +182,16 @@ def _check_together(structure: str, chain: bool, nblocks: Any, rank: Any, weight
         raise ValueError("weights are for two factors, not for order or digits")
     if chain and nblocks is not None:
         raise ValueError(f"digits give the blocks of more than two factors, got nblocks={nblocks!r} beside them")
+
+
+def _check_ignored(structure: str, chain: bool, weights: Any, **given: bool) -> None:
+    """Refuse options that are not for this kind of projection."""
+    kind, without = _KINDS[
+        "mm*" if structure == "mm*" else "chain" if chain else "weights" if weights is not None else ""
+    ]
+    for name in without:
+        if given[name]:
+            raise ValueError(f"{name} is not for {kind}, where it would be ignored")
 
 
 def _one_matrix(A: Array, what: str, *, finite: bool) -> None:

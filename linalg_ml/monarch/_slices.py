@@ -74,19 +74,20 @@ def truncate(S: Array, rank: int, method: str = "gram") -> Truncated:
     digits that squaring has lost; slices whose σ_r is too small for that are left to LAPACK, and with "svd" all are.
     """
     xp = namespace(S)
-    if S.shape[-2] < S.shape[-1]:
-        of = truncate(adjoint(S), rank, method)
-        return _gauged(of._replace(U=adjoint(of.V), V=adjoint(of.U)))
     half = _half_exponents(S)
     scaled = _times_power(S, -half)
-    u, s, vh, gap = _decomposed(scaled, rank, method)
+    if S.shape[-2] < S.shape[-1]:
+        v, s, uh, gap = _decomposed(adjoint(scaled), rank, method)
+        u, vh = adjoint(uh), adjoint(v)
+    else:
+        u, s, vh, gap = _decomposed(scaled, rank, method)
     root = xp.sqrt(s)
-    U, V = u * root[..., None, :], root[..., :, None] * vh
-    residual = _residuals(scaled, U, V)
+    U, V = gauged(u * root[..., None, :], root[..., :, None] * vh)
+    residual = _residuals(scaled, U, V)  # of the factors as they are: a complex phase has rounded them once more
     power = np.ldexp(1.0, half)
     U, V = _times_power(U, half, 1), _times_power(V, half, 1)
     sigma = to_numpy(s).astype(np.float64) * power[..., None] * power[..., None]
-    return _gauged(Truncated(U, V, sigma, gap, residual * power * power, _norms(scaled) * power * power))
+    return Truncated(U, V, sigma, gap, residual * power * power, _norms(scaled) * power * power)
 
 
 def _half_exponents(S: Array) -> np.ndarray:
@@ -201,12 +202,12 @@ def _norms(S: Array) -> np.ndarray:
     return np.sqrt(total)
 
 
-def _gauged(of: Truncated) -> Truncated:
-    """Make the entry of largest modulus in each row of V real and positive."""
-    xp = namespace(of.V)
-    at = xp.argmax(xp.abs(of.V), axis=-1, keepdims=True)
-    top = xp.take_along_axis(of.V, at, axis=-1)[..., 0]
+def gauged(U: Array, V: Array) -> tuple[Array, Array]:
+    """Make the entry of largest modulus in each row of V real and positive, and keep U V."""
+    xp = namespace(V)
+    at = xp.argmax(xp.abs(V), axis=-1, keepdims=True)
+    top = xp.take_along_axis(V, at, axis=-1)[..., 0]
     modulus = xp.abs(top)
     phase = xp.where(modulus > 0, top / xp.where(modulus > 0, modulus, xp.ones_like(modulus)), xp.ones_like(top))
-    back = xp.conj(phase) if is_complex(of.V) else phase
-    return of._replace(U=of.U * phase[..., None, :], V=of.V * back[..., :, None])
+    back = xp.conj(phase) if is_complex(V) else phase
+    return U * phase[..., None, :], V * back[..., :, None]

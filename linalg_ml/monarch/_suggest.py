@@ -15,7 +15,7 @@ from ._layout import Layout, layout
 from ._slices import panels
 
 _LARGEST = 2048  # short side of slices whose spectra are still computed
-_SQUARED = 1e-6  # errors below this are lost in Gram matrices, and found by singular values
+_SQUARED = 1e-5  # errors below this are lost in Gram matrices, and found by singular values
 _EXACT = 1e-14  # errors up to this are rounding, and count as equal
 _PRINTED = 24  # rows of the table
 

@@ -474,6 +474,8 @@ def _of_one_dtype(**pair: Array) -> tuple[Array, ...]:
 
 def _roots(exponents: np.ndarray, n: int) -> np.ndarray:
     """Return exp(-2πi e/n) for integers e, through angles of at most an eighth of a turn: exact where it can be."""
+    if exponents.size > n:  # each angle once
+        return _roots(np.arange(n), n)[exponents % n]
     quarters, rest = np.divmod(4 * (exponents % n), n)
     near = 2 * rest <= n
     angle = np.pi / 2 * np.where(near, rest, n - rest) / n

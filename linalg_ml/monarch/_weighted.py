@@ -34,7 +34,7 @@ from ._compact import adjoint
 from ._form import two_stages
 from ._layout import Layout
 from ._matrix import MonarchMatrix
-from ._slices import Truncated, _gauged, panels, truncate
+from ._slices import Truncated, gauged, panels, truncate
 
 _ASYMMETRY = 1e4  # units of rounding, relative to the diagonal, up to which weights count as Hermitian
 _EPS = float(np.finfo(np.float64).eps)
@@ -434,9 +434,7 @@ def _balanced(u: Array, V: Array) -> tuple[Array, Array]:
     safe = xp.where(there, peak, one)
     size = xp.linalg.vector_norm(V / safe[..., None], axis=-1)
     root = xp.sqrt(xp.where(there, size, one)) * xp.sqrt(safe)
-    nothing = np.empty(0)
-    U, V = u * xp.where(there, root, xp.zeros_like(root))[..., None, :], V / root[..., None]
-    return _gauged(Truncated(U, V, nothing, nothing, nothing, nothing))[:2]
+    return gauged(u * xp.where(there, root, xp.zeros_like(root))[..., None, :], V / root[..., None])
 
 
 def _assembled(parts: list[_Part], cut: Layout, **facts: Any) -> MonarchMatrix:

@@ -173,6 +173,21 @@ class TestHardSlices:
         assert not M.to_dense()[1::4, 4:8].any()
         assert abs(excess(A, M)) <= 1e-14
 
+    def test_norm_beyond_the_largest_number(self):
+        A = np.random.default_rng(0).standard_normal((24, 36))
+        for rank in (1, 2):
+            near, far = (project(B, nblocks=(4, 6), rank=rank, rng=0).relative_error for B in (A, A * 1e307))
+            assert_allclose(far, near, rtol=1e-12)
+
+    @pytest.mark.parametrize(("shape", "nblocks"), [((24, 56), (14, 27)), ((56, 24), (27, 5))])
+    def test_error_of_complex_factors_as_returned(self, shape, nblocks):
+        """At rounding level: what turns the factors comes before their residual is taken."""
+        A = random_matrix(np.random.default_rng(4), *shape, np.complex64)
+        M = project(A, nblocks=nblocks, rank=2, pad=True)
+        wide = [factor.astype(np.complex128) for factor in (M.left, M.right)]
+        true = np.linalg.norm(A - MonarchMatrix(*wide, shape=shape).to_dense())
+        assert_allclose(M.error, true, rtol=1e-3)
+
 
 class TestMembers:
     def member(self, rank, dtype=np.float64):
@@ -313,6 +328,10 @@ class TestInput:
         ({"order": 3, "nblocks": 4}, "digits give the blocks"),
         ({"order": 3, "weights": np.ones(30)}, "weights are for two factors"),
         ({"structure": "mm*", "rank": 2}, "goes with nblocks alone"),
+        ({"structure": "mm*", "method": "svd"}, "method is not for structure='mm\\*'"),
+        ({"weights": np.ones(30), "refine": True}, "refine is not for weights, where it would be ignored"),
+        ({"weights": np.ones(30), "method": "svd"}, "method is not for weights"),
+        ({"order": 3, "pad": True}, "pad is not for order and digits"),
     ])  # fmt: skip
     def test_bad_arguments(self, options, message):
         with pytest.raises(ValueError, match=message):
