@@ -3,13 +3,12 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 
 from .arrays import Array, is_complex, is_sparse, namespace, to_numpy
+from .files import replacing
 
 
 class LinearMap(ABC):
@@ -149,15 +148,8 @@ class Factorization(LinearMap):
             else:
                 rest[name] = part
         header = json.dumps({"class": type(self).__name__, "format": 1, "parts": rest})
-        draft = f"{os.path.abspath(path)}.{uuid4().hex}"  # not of tempfile, which lets nobody else read it
-        try:
-            with open(draft, "xb") as file:
-                np.savez(file, header=np.array(header), **arrays)
-            os.replace(draft, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
+        with replacing(path) as file:
+            np.savez(file, header=np.array(header), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:

@@ -94,6 +94,11 @@ def _check_block(block: Any, name: str, complex_ok: bool, start: int) -> Array:
     return check_array(block, where, ndim=(1, 2), sparse_ok=True, complex_ok=complex_ok, finite=False)
 
 
+def _copied(block: Array) -> Array:
+    """Return a block that stays as it is when its source uses the buffer again."""
+    return block.copy() if is_sparse(block) else namespace(block).asarray(block, copy=True)
+
+
 def _stacked(parts: list[Array]) -> Array:
     if is_sparse(parts[0]):
         from scipy import sparse
@@ -168,8 +173,8 @@ class _IterableRows(Rows):
                 waiting = []
             if not waiting:
                 first, n_waiting = start, 0
-            waiting.append(block)
             n_waiting += block.shape[0]
+            waiting.append(block if n_waiting >= multiple_of else _copied(block))
             if n_waiting >= multiple_of:
                 yield first, _stacked(waiting)
                 waiting = []
