@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["__version__", "config_context", "get_config", "monarch", "set_config", "show_config", "sketching"]
+__all__ = [
+    "__version__",
+    "config_context",
+    "get_config",
+    "monarch",
+    "set_config",
+    "show_config",
+    "sketching",
+    "streaming",
+]
 
 if TYPE_CHECKING:  # one half for type checkers, editors and Sphinx …
     from . import monarch as monarch
     from . import sketching as sketching
+    from . import streaming as streaming
     from ._core.kernels import config_context as config_context
     from ._core.kernels import get_config as get_config
     from ._core.kernels import set_config as set_config

@@ -1,0 +1,48 @@
+"""Rows as they arrive: their checks."""
+
+from typing import Any
+
+import numpy as np
+
+from .._core.arrays import Array, check_array, check_finite, namespace
+
+
+def check_rows(block: Any, name: str, width: int | None, first: int, *, finite: bool) -> Array | None:
+    """Return rows (b, d) of a stream, real, or None where there are none; `first` is the place of the first."""
+    shape = getattr(block, "shape", None)
+    if shape is not None and len(shape) == 2 and shape[0] == 0 and shape[1] > 0:
+        _check_width(shape, name, width)
+        return None
+    rows = check_array(block, name, ndim=(1, 2), complex_ok=False, sparse_ok=True, finite=False)
+    if rows.ndim == 1:
+        rows = namespace(rows).reshape(rows, (1, rows.shape[0]))
+    _check_width(rows.shape, name, width)
+    if finite:
+        check_stream_finite(rows, name, first)
+    return rows
+
+
+def _check_width(shape: tuple[int, ...], name: str, width: int | None) -> None:
+    if width is not None and shape[1] != width:
+        raise ValueError(f"{name} must have {width} columns, as the stream has, got shape {tuple(shape)}")
+
+
+def check_stream_finite(rows: Array, name: str, first: int) -> None:
+    """Raise a ValueError that names the first bad row by its place in the stream, counted from 0."""
+    check_finite(rows, f"{name}, counted over the whole stream,", first)
+
+
+def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
+    """Return sample weights (b,) on the host, float64, or None."""
+    if weights is None:
+        return None
+    from .._core.arrays import to_numpy
+
+    weights = to_numpy(check_array(weights, "sample_weight", ndim=(0, 1), complex_ok=False)).astype(np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n_rows, float(weights))
+    if weights.size != n_rows:
+        raise ValueError(f"sample_weight must have one number a row, {n_rows}, got shape {weights.shape}")
+    if weights.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+    return weights

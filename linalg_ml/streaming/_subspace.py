@@ -1,0 +1,276 @@
+"""Tail-corrected streaming subspace iteration: the history of a stream as a few directions with their energies.
+
+One block adds its rows' energy to the tracked directions, and what the untracked directions are known to hold on
+average, `tau`, is taken off before the directions turn. Without this correction the error is of first order d/n; with
+it, on a flat tail, of second.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._core.arrays import Array, device, like, namespace
+from .._core.random import Stream, normals
+from ._answer import Answer, ratio, rows_answer
+from ._blocks import Block, to_host
+from ._heavy import Heavy, with_heavy
+from ._intake import Intake
+from ._kernels import advance, orthonormal_rows, take_blocks
+
+_WINDOWS = 12
+_LIGHT = 0.02  # of the leading energy: a stored row below it joins the light ones in the end
+_FAR_LONGER = 4  # times the squared norm of a light row
+
+
+@dataclass
+class Window:
+    """A snapshot of the leading direction, and what the light rows since then weigh: Σ|x|² and Σ|x|⁴."""
+
+    direction: Array
+    energy: float = 0.0
+    square: float = 0.0
+
+
+@dataclass
+class Subspace:
+    """State: V (l, d) orthonormal rows with energies S, sums of the light rows seen; float64."""
+
+    n_features: int
+    size: int  # l
+    key: int
+    center: bool
+    V: Any = None
+    S: np.ndarray = field(default_factory=lambda: np.empty(0))
+    energy: float = 0.0  # F, of light rows
+    weight: float = 0.0  # of light rows: their number, if they are not weighted
+    mean: Any = None  # of light rows, beyond the shift
+    n_blocks: int = 0
+    n_drawn: int = 0
+    first_square: float = 0.0  # Q0
+    windows: list[Window] = field(default_factory=list)
+    merged: bool = False
+
+    def copy(self) -> "Subspace":
+        """Return a copy that can go on by itself: arrays are replaced, never written to."""
+        other = copy(self)
+        other.S = self.S.copy()
+        other.windows = [copy(window) for window in self.windows]
+        return other
+
+    @property
+    def tau(self) -> float:
+        """Energy of light rows per untracked direction."""
+        rest = self.n_features - self.size
+        return max(0.0, (self.energy - float(self.S.sum())) / rest) if rest else 0.0
+
+    # --- a block --------------------------------------------------------------------------------------
+
+    def add(self, block: Block) -> None:
+        """Take in light rows."""
+        if self.V is None:
+            self._first(block.widened())
+        else:
+            self._next(block if block.safe() else block.widened())
+        self.n_blocks += 1
+        if self.n_blocks & (self.n_blocks - 1) == 0:
+            self._open_window()
+
+    def _first(self, block: Block) -> None:
+        xp = namespace(block.like)
+        self.weight = block.weight
+        self.mean = block.mean() if self.center else xp.zeros(self.n_features, dtype=xp.float64)
+        gram, roots = to_host(block.gram()), block.roots
+        if self.center:
+            seen = to_host(block.times(self.mean[None, :]))[:, 0]
+            cross = np.outer(seen, roots)
+            gram = gram - cross - cross.T + np.outer(roots, roots) * float(xp.sum(self.mean * self.mean))
+        self.energy = float(np.trace(gram))
+        self.first_square = float(np.dot(block.energies, block.energies))
+        energies, U = np.linalg.eigh(gram)
+        known = min(self.size, int(np.count_nonzero(energies > 1e-14 * energies[-1])))
+        leading = np.ascontiguousarray(U[:, ::-1][:, :known])
+        V = block.transposed_times(like(leading, block.like, _dtype(block)))
+        if self.center:
+            V = V - like(leading.T @ roots, V)[:, None] * self.mean
+        S = np.zeros(self.size)
+        S[:known] = energies[::-1][:known]
+        missing = xp.zeros((self.size - known, self.n_features), dtype=V.dtype, device=device(V))
+        V = xp.concat([V, missing], axis=0)
+        self.V, lost = self._reseeded(lambda spare: orthonormal_rows(V, spare), V[:0, :])
+        self.S = np.where(lost, 0.0, S)
+
+    def _next(self, block: Block) -> None:
+        gram, products, own = block.products(self.V, self.center)
+        V, S, weight, energy = self.V, self.S, self.weight, self.energy
+        mean, own = (self.mean, own) if self.center else (V[0, :0], V[0, :0])
+        self.V, self.S, _, mean, facts = self._reseeded(
+            lambda spare: advance(
+                V, S, gram, products, block.energies, mean, weight, own, block.weight, energy, spare
+            ), V[:0, :]
+        )  # fmt: skip
+        self.weight += block.weight
+        if self.center:
+            self.mean = mean
+        self._count(facts)
+
+    def _count(self, facts: np.ndarray) -> None:
+        """Take note of the energy of all rows, and of the sums of energies and of their squares in a block."""
+        self.energy, own, square = facts.tolist()
+        if self.windows:
+            self.windows[-1].energy += own
+            self.windows[-1].square += square
+        else:
+            self.first_square += square
+
+    @property
+    def until_window(self) -> int:
+        """Blocks that come before another window opens, the one that opens it included."""
+        return (1 << self.n_blocks.bit_length()) - self.n_blocks
+
+    def run(self, rows: np.ndarray, shift: Array | None, intake: Intake, first: int, limit: float) -> np.ndarray:
+        """Take in at most `until_window` blocks of dense rows, and return squared norms of the rows taken."""
+        none = self.V[0, :0]
+        heavy = np.concatenate([row.rows for row in intake.heavy]) if intake.heavy else rows[:0, :]
+        taken, energies, slots, heavy, heap, index, V, S, mean, facts = take_blocks(
+            rows, none if shift is None else shift, heavy, intake.heavy_energies, intake.heavy_index, first,
+            intake.block_size, self.V, self.S, self.mean if self.center else none, self.weight, self.energy, limit,
+        )  # fmt: skip
+        if not taken:
+            return energies
+        self.V, self.S, self.mean = V, S, mean if self.center else self.mean
+        intake.heavy_energies, intake.heavy_index = heap, index
+        one = np.ones(1)
+        for slot in slots.tolist():
+            intake.heavy[slot] = Block(heavy[slot : slot + 1, :].copy(), heap[slot : slot + 1].copy(), one)
+        for fact in facts:
+            self._count(fact)
+        self.weight += taken * intake.block_size
+        self.n_blocks += taken
+        if self.n_blocks & (self.n_blocks - 1) == 0:
+            self._open_window()
+        return energies
+
+    def _reseeded(self, step: Callable[[Array], tuple], spare: Array) -> tuple:
+        """Return step(spare) for as many random directions as it loses; which, comes last."""
+        while True:
+            made = step(spare)
+            lost = next(part for part in made if isinstance(part, np.ndarray) and part.dtype == np.bool_)
+            n = int(np.count_nonzero(lost))
+            if n <= spare.shape[0]:
+                self.n_drawn += n
+                return made
+            ids = range(self.n_drawn, self.n_drawn + min(2 * n, self.size))
+            spare = normals(self.key, Stream.STARTS, ids, self.n_features, to=spare)
+
+    def move(self, step: Array) -> None:
+        """Express the mean about another shift, the old one minus the new one being `step`."""
+        if self.mean is not None:
+            self.mean = self.mean + step
+
+    def scale(self, factor: float, root: float = 1.0) -> None:
+        """Multiply all rows seen by a power of two, and the roots of their weights by another."""
+        if self.V is None:
+            return
+        square = (factor * root) ** 2
+        self.weight *= root**2
+        self.S, self.energy, self.mean = self.S * square, self.energy * square, self.mean * factor
+        self.first_square *= square**2
+        for window in self.windows:
+            window.energy, window.square = window.energy * square, window.square * square**2
+
+    # --- the answer -----------------------------------------------------------------------------------
+
+    def answer(self, intake: Intake, k: int) -> Answer:
+        """Return the Rayleigh-Ritz answer over tracked directions and rows kept aside; changes both of them."""
+        if intake.filled:
+            self.add(intake.flushed())
+        light, kept = intake.split(_LIGHT * float(self.S[0]) if self.V is not None else 0.0)
+        for block in intake.in_blocks(light):
+            self.add(block)
+        indices = intake.heavy_index[kept]
+        if self.V is None:
+            heavy = with_heavy(None, 0.0, None, intake, kept, self.center)
+            answer = rows_answer(heavy.rows, k)
+        else:
+            heavy = (
+                with_heavy(self.energy, self.weight, self.mean if self.center else None, intake, kept, self.center)
+                if kept.size
+                else Heavy(self.V[:0, :], self.energy, self.mean)
+            )
+            answer = self._ritz(heavy.rows, k)
+            answer.saturated = 0 < intake.max_heavy == kept.size and self._stand_out(intake)
+        answer.energy, answer.mean, answer.heavy_indices = heavy.energy, heavy.mean, indices
+        return answer
+
+    def _stand_out(self, intake: Intake) -> bool:
+        """Tell whether all stored rows are far longer than light ones; in a short stream all rows are heavy."""
+        weights = np.array([float(row.roots[0]) ** 2 for row in intake.heavy])
+        return bool((intake.heavy_energies > _FAR_LONGER * weights * self.energy / (self.weight or 1.0)).all())
+
+    def _ritz(self, kept: Array, k: int) -> Answer:
+        xp, tau = namespace(self.V), self.tau
+        Q = orthonormal_basis(xp.concat([self.V, kept], axis=0))
+        P = to_host(xp.matmul(self.V, xp.matrix_transpose(Q)))
+        A = to_host(xp.matmul(kept, xp.matrix_transpose(Q)))
+        w, U = np.linalg.eigh((P.T * np.maximum(self.S - tau, 0.0)) @ P + A.T @ A)
+        w, U = np.maximum(w[::-1], 0.0), U[:, ::-1]
+        directions = xp.matmul(like(np.ascontiguousarray(U.T), Q), Q)
+        in_light = float(min(1.0, np.sum((P @ U[:, 0]) ** 2)))
+        known, unknown, turned = self._history()
+        flow = (in_light * known + (1 - in_light) * unknown) * np.sqrt(tau * max(float(self.S[-1]), tau))
+        gap = float(w[0] - w[1]) if w.size > 1 else float(w[0])
+        error = min(1.0, 5 * flow / (self.energy or 1.0) / gap**2 + 1e-15) if gap > 0 else 1.0
+        whole = self.size == self.n_features  # nothing was ever left out
+        correction = 0.0 if whole else in_light * max(0.0, float(self.S[0]) - tau) * turned
+        values = w[:k] + tau
+        values[0] += correction
+        doubt = (correction + (1 - in_light) * tau + error * gap) / values[0] if values[0] > 0 else 0.0
+        second = float(w[1]) + tau if w.size > 1 else 0.0
+        return Answer(
+            directions[:k, :], values, error, 0.95, doubt, ratio(float(w[0]) + tau, second), "subspace",
+            tail=tau, tracked=directions, correction=correction,
+        )  # fmt: skip
+
+    # --- windows --------------------------------------------------------------------------------------
+
+    def _open_window(self) -> None:
+        self.windows.append(Window(self.V[0, :]))
+        if len(self.windows) > _WINDOWS:
+            oldest = self.windows.pop(0)
+            self.first_square += oldest.square
+
+    def turned(self, window: Window) -> float:
+        """Return how much of the leading direction lay outside the one of a window."""
+        return max(0.0, 1 - float(namespace(self.V).sum(window.direction * self.V[0, :])) ** 2)
+
+    def _history(self) -> tuple[float, float, float]:
+        """Return Q0 + Σ q r̄, Q0 + Σ q, and Σ f r̄ / F: how far the leading direction turned while rows arrived."""
+        turned = [self.turned(window) for window in self.windows]
+        mean = turned
+        if not self.merged and turned:  # the windows of one stream follow each other
+            mean = [(r + after) / 2 for r, after in zip(turned, [*turned[1:], 0.5 * turned[-1]], strict=True)]
+        squares = [window.square for window in self.windows]
+        energies = [window.energy for window in self.windows]
+        known = self.first_square + float(np.dot(squares, mean))
+        return known, self.first_square + sum(squares), float(np.dot(energies, mean)) / (self.energy or 1.0)
+
+
+def _dtype(block: Block) -> str:
+    return str(block.rows.dtype).rpartition(".")[2]
+
+
+def orthonormal_basis(rows: Array) -> Array:
+    """Return an orthonormal basis of the space of rows, as rows; what depends on others leaves."""
+    xp = namespace(rows)
+    norms = to_host(xp.linalg.vector_norm(rows, axis=1))
+    scaled = rows / like(np.where(norms > 0, norms, 1.0), rows)[:, None]
+    if 0 < rows.shape[0] <= rows.shape[1]:
+        basis, lost = orthonormal_rows(scaled, rows[:0, :])
+        if not lost.any():
+            return basis
+    _, s, Vh = xp.linalg.svd(scaled, full_matrices=False)
+    s = to_host(s)
+    return Vh[: int(np.count_nonzero(s > 1e-13 * s[0])) if s.size else 0, :]
