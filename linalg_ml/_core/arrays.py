@@ -95,6 +95,16 @@ def real_dtype(A: Array) -> str:
     return {"complex64": "float32", "complex128": "float64"}.get(_dtype_name(A.dtype), _dtype_name(A.dtype))
 
 
+def wide_dtype(A: Array) -> str:
+    """Return the name of the dtype of double precision in which `A` is judged: of errors, norms and certificates."""
+    return "complex128" if is_complex(A) else "float64"
+
+
+def wide(A: Array) -> Array:
+    """Return `A` in double precision, itself where it is so already."""
+    return cast(A, wide_dtype(A))
+
+
 def cast(A: Array, dtype_name: str) -> Array:
     """Return `A` in the named dtype and in native byte order, itself where it is so already."""
     if is_sparse(A) or is_numpy_array(A):

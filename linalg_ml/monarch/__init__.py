@@ -11,13 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._certificate import certify
+from ._constructors import from_block_diagonal, from_kronecker, from_lowrank
 from ._matrix import MonarchMatrix
 from ._mm import MMFactorization, factor_mm
 from ._permutations import from_permutation
 from ._project import project
 from ._safetensors import load_safetensors
 from ._suggest import SuggestResult, suggest
-from ._transforms import circulant, dct, dft, from_block_diagonal, from_kronecker, from_lowrank, hadamard
+from ._transforms import circulant, dct, dft, hadamard
 
 __all__ = [
     "MMFactorization",

@@ -7,11 +7,12 @@ import numpy as np
 import scipy.linalg
 from array_api_compat import is_numpy_array
 
-from .._core.arrays import Array, cast, check_array, check_same, is_complex, namespace, real_dtype, to_numpy
+from .._core.arrays import Array, check_array, check_same, namespace, real_dtype, to_numpy, wide
+from .._core.scaling import norms, times_powers
 from ._compact import _cut_off, adjoint, factor_slices
 from ._layout import Layout
 from ._matrix import MonarchMatrix
-from ._slices import _norms, _times_power, panels
+from ._slices import panels
 
 _MARGIN = {"float64": 1e-12, "float32": 1e-9}  # relative, by the dtype of the factors
 
@@ -87,14 +88,14 @@ def certificate(A: Array, M: MonarchMatrix) -> float:
     if cut.padded:
         left, right = _cut_off(left, right, cut)
     half, of_left = _half_exponent(_peak(A, cut)), _half_exponent(_largest(left))
-    left = _times_power(_wide(left), np.asarray(-of_left))
-    right = _times_power(_wide(right), np.asarray(np.clip(of_left - half, -1000, 1000)))
+    left = times_powers(wide(left), np.asarray(-of_left))
+    right = times_powers(wide(right), np.asarray(np.clip(of_left - half, -1000, 1000)))
     U, V = factor_slices(left, right)
     margin = _MARGIN[real_dtype(M.left)]
     excess = energy = 0.0
     with np.errstate(over="ignore", invalid="ignore"):  # where M is no approximation at all
         for k, panel in panels(A, cut, finite=False):
-            S = _times_power(_wide(panel), np.asarray(-half))
+            S = times_powers(wide(panel), np.asarray(-half))
             more, whole = _excess(S, U[..., k, :, :, :], V[..., k, :, :, :], margin)
             excess, energy = excess + more, energy + whole
     rounding = 4 * max(cut.p, cut.q) * float(np.finfo(np.float64).eps)
@@ -118,16 +119,12 @@ def _half_exponent(peak: float) -> int:
     return math.frexp(peak)[1] // 2 if peak > 0 else 0
 
 
-def _wide(X: Array) -> Array:
-    return cast(X, "complex128" if is_complex(X) else "float64")
-
-
 def _excess(S: Array, U: Array, V: Array, margin: float) -> tuple[float, float]:
     """Return at least what the slices (…, J, p, q) of a panel lose by U V against the best, and their energy."""
     xp = namespace(S)
     rank, (p, q) = U.shape[-1], S.shape[-2:]
-    whole = _norms(S) ** 2
-    lost = _norms(S - xp.matmul(U, V)) ** 2
+    whole = norms(S) ** 2
+    lost = norms(S - xp.matmul(U, V)) ** 2
     if rank >= min(p, q):  # nothing need be lost
         return float(lost.sum()), float(whole.sum())
     gram = xp.matmul(adjoint(S), S) if q < p else xp.matmul(S, adjoint(S))

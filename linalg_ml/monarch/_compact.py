@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.arrays import Array, is_complex, like, namespace, real_dtype, to_numpy
+from .._core.scaling import times_power, top_exponent
 from .._linalg.estimates import exact_norm
 from ._form import two_stages
 from ._layout import Layout
@@ -52,19 +53,8 @@ def _scaled_slices(left: Array, right: Array, cut: Layout) -> tuple[Array, Array
     if cut.padded:
         left, right = _cut_off(left, right, cut)
     U, V = factor_slices(left, right)
-    of_u, of_v = _exponent(U), _exponent(V)
-    return _times_power(U, -of_u), _times_power(V, -of_v), of_u + of_v
-
-
-def _exponent(X: Array) -> int:
-    """Return e so that the largest modulus is near 2**e."""
-    return math.frexp(float(to_numpy(namespace(X).max(namespace(X).abs(X)))))[1]
-
-
-def _times_power(X: Array, exponent: int) -> Array:
-    """Return X · 2**exponent, in two steps: one factor may overflow where the product does not."""
-    half = exponent // 2
-    return X * 2.0**half * 2.0 ** (exponent - half)
+    of_u, of_v = top_exponent(U), top_exponent(V)
+    return times_power(U, -of_u), times_power(V, -of_v), of_u + of_v
 
 
 def _cut_off(left: Array, right: Array, cut: Layout) -> tuple[Array, Array]:
@@ -107,8 +97,8 @@ def recompress(M: "MonarchMatrix", rank: int | None, tol: float | None) -> "Mona
     rank = min(rank, s.shape[-1])
     half, odd = divmod(exponent, 2)
     root = xp.sqrt(s[..., :rank] * 2.0**odd)
-    U = _times_power(xp.matmul(Qu, u[..., :rank]) * root[..., None, :], half)
-    V = _times_power(root[..., :, None] * xp.matmul(vh[..., :rank, :], adjoint(Qv)), half)
+    U = times_power(xp.matmul(Qu, u[..., :rank]) * root[..., None, :], half)
+    V = times_power(root[..., :, None] * xp.matmul(vh[..., :rank, :], adjoint(Qv)), half)
     made = MonarchMatrix._of(two_stages(*merge_slices(U, V), cut.m, cut.n))
     norm, error = chain_norm(M), _distance(M, made)
     facts: dict[str, Any] = {

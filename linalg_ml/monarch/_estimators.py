@@ -9,7 +9,7 @@ from .._core.arrays import Array, cast, check_int, check_real, compute_dtype, li
 from .._core.estimators import check_namespace, remember_namespace
 from .._core.random import key_of
 from ._layout import Layout, layout
-from ._weighted import project_ridge
+from ._ridge import project_ridge
 
 
 class MonarchRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._core.arrays import Array, cast, like, namespace, real_dtype, to_numpy
 from .._core.kernels import kernel
+from .._core.scaling import half_exponents, times_powers
 
 _SQUARINGS = 40  # squares of squares tell 1 from 1 - 1e-11; ties never end, and there any vector is as good
 _PURE = 1 - 1e-4  # tr(H²)/tr(H)² from which three squarings more leave one vector
@@ -66,8 +67,8 @@ def rank_one(
     """
     xp = namespace(A)
     S, finite = _slices(A, *nblocks)
-    half = _half_exponents(S)
-    S = _times_power(S, -half, 2)
+    half = half_exponents(S)
+    S = times_powers(S, -half, 2)
     v, theta = _leading_vector(S)
     u = xp.matmul(S, v[..., None])[..., 0]
     sigma = _norm(u, 1)
@@ -81,7 +82,7 @@ def rank_one(
     second = _leading_vector(cast(rest, real_dtype(S)))[1]
     gap = np.where(sigma > 0, np.maximum(1 - second / np.where(theta > 0, theta, 1), 0), 0)
     power = np.ldexp(1.0, half)
-    left, right = (_times_power(factor[..., None], half, 1)[..., 0] for factor in (left, right))
+    left, right = (times_powers(factor[..., None], half, 1)[..., 0] for factor in (left, right))
     norm = np.where(finite, _norm(S, 2) * power * power, np.nan)
     left = xp.permute_dims(left, (0, 2, 3, 1))
     return left, right, sigma * power * power, gap, _norm(rest, 2) * power * power, norm, np.zeros_like(finite)
@@ -97,21 +98,6 @@ def _slices(A: Array, J: int, K: int) -> tuple[Array, np.ndarray]:
     S = xp.permute_dims(xp.reshape(A, (batch, p, J, K, q)), (0, 3, 2, 1, 4))
     finite = xp.all(xp.isfinite(S), axis=(-2, -1))
     return xp.where(finite[..., None, None], S, xp.zeros_like(S)), to_numpy(finite)
-
-
-def _half_exponents(S: Array) -> np.ndarray:
-    """Return e for every slice, its largest modulus near 4**e; 0 for slices of zeros."""
-    xp = namespace(S)
-    peak = to_numpy(xp.max(xp.abs(S), axis=(-2, -1))).astype(np.float64)
-    return np.where(peak > 0, np.frexp(peak)[1] // 2, 0)
-
-
-def _times_power(S: Array, half: np.ndarray, times: int) -> Array:
-    """Return S · 2**(times · half), in steps that neither overflow nor vanish by themselves."""
-    factor = like(np.ldexp(1.0, half), S, real_dtype(S))[..., None, None]
-    for _ in range(times):
-        S = S * factor
-    return S
 
 
 def _norm(X: Array, axes: int) -> np.ndarray:

@@ -6,7 +6,6 @@ The matrix is in the class if T_ij = A_i diag(D_ij) C_j. All numbers here are do
 
 import math
 import operator
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from .._core.arrays import Array, check_array, check_int, check_real, is_complex, like, real_dtype, to_numpy
+from .._core.arrays import Array, check_array, check_int, check_real, is_complex, like, real_dtype, to_numpy, wide
+from .._core.convergence import warn_unconverged
 from .._core.random import RNG, Stream, key_of, normals
+from .._core.scaling import times_power, top_exponent
 from ._compact import adjoint
 from ._layout import largest_divisor
 from ._matrix import MonarchMatrix
@@ -210,7 +211,9 @@ def project_mm(A: Array, nblocks: int | None, *, key: int, max_iter: int, tol: f
         ((_Answer.of(grid, fit.factors, A), fit) for fit in fits), key=lambda pair: pair[0].relative_error
     )
     if not fit.settled:
-        _warn(f"the error was still falling after {max_iter} sweeps; it is {answer.relative_error:.3g} of the norm", 4)
+        warn_unconverged(
+            f"the error was still falling after {max_iter} sweeps; it is {answer.relative_error:.3g} of the norm", 3
+        )
     facts: dict[str, Any] = {"error": answer.error, "relative_error": answer.relative_error}
     return MonarchMatrix._of(answer.chain, n_iter=fit.n_iter, converged=fit.settled, **facts)
 
@@ -240,9 +243,9 @@ class _Grid(NamedTuple):
     def of(cls, A: Array, b: int) -> "_Grid":
         host = to_numpy(A)
         host = host.astype(np.result_type(host, np.float64), copy=False)
-        exponent = _exponent(host)
+        exponent = top_exponent(host)
         s = host.shape[0] // b
-        T = np.ascontiguousarray(_times_power(host, -exponent).reshape(s, b, s, b).transpose(1, 3, 0, 2))
+        T = np.ascontiguousarray(times_power(host, -exponent).reshape(s, b, s, b).transpose(1, 3, 0, 2))
         return cls(T, exponent, float(np.linalg.norm(T)))
 
     @property
@@ -258,18 +261,6 @@ class _Grid(NamedTuple):
         """Return T less the product, and the norm of that over the norm of T."""
         E = self.T - factors.product
         return E, float(np.linalg.norm(E)) / (self.norm or 1.0)
-
-
-def _exponent(X: np.ndarray) -> int:
-    """Return e with 2**(e-1) ≤ max |X| < 2**e, real and imaginary parts taken apart; 0 for zeros."""
-    parts = (X.real, X.imag) if is_complex(X) else (X,)
-    return max(math.frexp(float(np.max(np.abs(part))))[1] for part in parts)
-
-
-def _times_power(X: np.ndarray, exponent: int) -> np.ndarray:
-    """Return X · 2**exponent, in two steps: the power by itself may overflow."""
-    half = exponent // 2
-    return X * 2.0**half * 2.0 ** (exponent - half)
 
 
 def _check_blocks(A: Array, nblocks: Any) -> int:
@@ -304,10 +295,10 @@ class _Answer(NamedTuple):
         takes_real = grid.real and is_complex(factors.A)
         dtype = np.result_type(real_dtype(like_A), np.complex64) if is_complex(factors.A) else real_dtype(like_A)
         on_A, on_D = _shares(grid.exponent, factors.D, np.finfo(dtype))
-        A = _times_power(factors.A, on_A).astype(dtype)
-        D = _times_power(factors.D, on_D).astype(dtype)
+        A = times_power(factors.A, on_A).astype(dtype)
+        D = times_power(factors.D, on_D).astype(dtype)
         C = factors.C.astype(dtype)
-        back = _Factors(_times_power(_wide(A), -on_A), _times_power(_wide(D), -on_D), _wide(C))
+        back = _Factors(times_power(wide(A), -on_A), times_power(wide(D), -on_D), wide(C))
         E = grid.T - back.product
         residual = float(np.linalg.norm(E.real if takes_real else E))
         half = grid.exponent // 2
@@ -321,13 +312,9 @@ class _Answer(NamedTuple):
         return blocks(self.A[None, ...]), blocks(like(middle[:, None], self.D)), blocks(self.C[None, ...])
 
 
-def _wide(X: np.ndarray) -> np.ndarray:
-    return X.astype(np.result_type(X, np.float64), copy=False)
-
-
 def _shares(exponent: int, D: np.ndarray, info: np.finfo) -> tuple[int, int]:
     """Return the powers of two for A and for D: all goes to D, unless that would leave its range."""
-    top = _exponent(D) + exponent
+    top = top_exponent(D) + exponent
     held = min(max(top, int(info.minexp) + int(info.nmant)), int(info.maxexp) - 1)
     return top - held, exponent - (top - held)
 
@@ -581,10 +568,4 @@ def _complain(relative_error: float, tol: float, strict: bool) -> None:
     )
     if strict:
         raise LinAlgError(message)
-    _warn(message, 4)
-
-
-def _warn(message: str, stacklevel: int) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
-    warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+    warn_unconverged(message, 3)

@@ -8,20 +8,21 @@ each with nblocks (d_t, i_t): left is the factor, right the next stack.
 
 import math
 import operator
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._core.arrays import Array, cast, check_int, device, is_complex, namespace, real_dtype, to_numpy
+from .._core.arrays import Array, check_int, device, is_complex, namespace, real_dtype, to_numpy, wide
+from .._core.convergence import warn_unconverged
 from .._core.random import child
+from .._core.scaling import times_powers
 from .._linalg.estimates import exact_norm
 from ._form import dense_two_stage
 from ._layout import Layout, check_rank
 from ._matrix import MonarchMatrix
 from ._nearest import Found, assembled, nearest
-from ._slices import _times_power, panels
+from ._slices import panels
 from ._stages import Chain, blocks
 
 _PANEL = 2**18  # numbers of A that are compared with the product at a time
@@ -191,7 +192,7 @@ def _split(A: Array, cuts: list[Layout], rank: int, method: str, key: int) -> tu
 
 def _isometric(found: Found, half: int) -> tuple[Array, Array]:
     """Return factors u and σ vᴴ / 4**half of u√σ and √σ vᴴ."""
-    left, right = (_times_power(X, np.asarray(-half), 1) for X in (found.left, found.right))
+    left, right = (times_powers(X, np.asarray(-half), 1) for X in (found.left, found.right))
     xp = namespace(left)
     root = xp.linalg.vector_norm(left, axis=-3, keepdims=True)  # (…, J, 1, K, r)
     left = left / xp.where(root > 0, root, xp.ones_like(root))
@@ -214,23 +215,19 @@ def _unscaled(value: float, half: int) -> float:
 def _chain(split: _Split) -> Chain:
     """Return the stages; the last two share the scale of A."""
     xp = namespace(split.right)
-    lefts = [*split.lefts[:-1], _times_power(split.lefts[-1], np.asarray(split.half), 1)]
+    lefts = [*split.lefts[:-1], times_powers(split.lefts[-1], np.asarray(split.half), 1)]
     stages = [blocks(xp.reshape(X, (*X.shape[:3], X.shape[3] * X.shape[4]))) for X in lefts]
     a, i, r, o, rest = split.right.shape
-    last = _times_power(xp.reshape(split.right, (a * i, 1, r * o, rest)), np.asarray(split.half), 1)
+    last = times_powers(xp.reshape(split.right, (a * i, 1, r * o, rest)), np.asarray(split.half), 1)
     return (*stages, blocks(last))
 
 
 # --- errors -------------------------------------------------------------------------------------------------
 
 
-def _wide(X: Array) -> Array:
-    return cast(X, "complex128" if is_complex(X) else "float64")
-
-
 def _residual(A: Array, cuts: list[Layout], split: _Split) -> float:
     """Return ‖A - 4**half · product‖_F of the factors as they are; a few columns at a time, in double precision."""
-    lefts, right = [_wide(X) for X in split.lefts], _wide(split.right)
+    lefts, right = [wide(X) for X in split.lefts], wide(split.right)
     xp = namespace(right)
     rank = right.shape[2]
     for t in range(len(cuts) - 1, 0, -1):
@@ -240,9 +237,9 @@ def _residual(A: Array, cuts: list[Layout], split: _Split) -> float:
     narrow = cut._replace(K=cut.K * parts, q=cut.q // parts)
     U = xp.permute_dims(lefts[0][0, ...], (2, 0, 1, 3))  # (K, J, p, r)
     V = xp.permute_dims(xp.reshape(right, (cut.K, rank, cut.J, parts, narrow.q)), (0, 3, 2, 1, 4))
-    U, V = (_times_power(X, np.asarray(split.half), 1) for X in (U, V))
+    U, V = (times_powers(X, np.asarray(split.half), 1) for X in (U, V))
     norms = [
-        exact_norm(_wide(panel) - xp.matmul(U[k // parts, ...], V[k // parts, k % parts, ...]))
+        exact_norm(wide(panel) - xp.matmul(U[k // parts, ...], V[k // parts, k % parts, ...]))
         for k, panel in panels(A, narrow, finite=False)
     ]
     return exact_norm(np.array(norms))
@@ -261,7 +258,7 @@ def _least_error(A: Array, cut: Layout, rank: int) -> float:
     xp = namespace(A)
     beyond, norms = [], []
     for _, panel in panels(A, cut, finite=False):
-        values = to_numpy(xp.linalg.svdvals(_wide(panel)))
+        values = to_numpy(xp.linalg.svdvals(wide(panel)))
         beyond.append(exact_norm(values[..., rank:]) if values.shape[-1] > rank else 0.0)
         norms.append(exact_norm(values))
     rounding = 4 * max(cut.p, cut.q) ** 0.5 * float(np.finfo(np.float64).eps)
@@ -297,13 +294,10 @@ def _refined(
 
 
 def _warn(max_iter: int, fall: float, tol: float) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
-    warnings.warn(
+    warn_unconverged(
         f"refinement stopped after {max_iter} sweeps, the last of which lowered the squared error by {fall:.1e} of it, "
         f"where tol is {tol:.1e}",
-        ConvergenceWarning,
-        stacklevel=5,
+        5,
     )
 
 
@@ -389,10 +383,10 @@ def _times_before(Y: Array, X: Array, half: int) -> Array:
 def _scaled_product(X: Array, Y: Array, half: int) -> Array:
     """Return X Y / 4**half, one of which has entries near 4**half; the other, small, takes part of the power."""
     if X.shape[-2] == 1:
-        X = _times_power(X, np.asarray(-half), 1)
+        X = times_powers(X, np.asarray(-half), 1)
     else:
-        Y = _times_power(Y, np.asarray(-half), 1)
-    return _times_power(namespace(X).matmul(X, Y), np.asarray(-half), 1)
+        Y = times_powers(Y, np.asarray(-half), 1)
+    return times_powers(namespace(X).matmul(X, Y), np.asarray(-half), 1)
 
 
 def _conj(X: Array) -> Array:

@@ -9,13 +9,13 @@ import numpy as np
 import scipy.linalg
 from array_api_compat import is_numpy_array
 
-from .._core.arrays import Array, cast, check_finite, compute_dtype, is_complex, like, namespace, real_dtype, to_numpy
+from .._core.arrays import Array, cast, check_finite, compute_dtype, is_complex, namespace, real_dtype, to_numpy, wide
+from .._core.scaling import half_exponents, norms, times_powers
 from ._compact import adjoint, relative_gap
 from ._layout import Layout, slices
 
 _SMALL = 32  # columns up to which a call for each matrix costs more than double precision
 
-_MODERATE = 24  # binary exponent up to which squares are safe in single precision
 _WIDE = 2**17  # numbers of a slice that are held in double precision at a time
 
 
@@ -74,8 +74,8 @@ def truncate(S: Array, rank: int, method: str = "gram") -> Truncated:
     digits that squaring has lost; slices whose σ_r is too small for that are left to LAPACK, and with "svd" all are.
     """
     xp = namespace(S)
-    half = _half_exponents(S)
-    scaled = _times_power(S, -half)
+    half = half_exponents(S)
+    scaled = times_powers(S, -half)
     if S.shape[-2] < S.shape[-1]:
         v, s, uh, gap = _decomposed(adjoint(scaled), rank, method)
         u, vh = adjoint(uh), adjoint(v)
@@ -85,27 +85,9 @@ def truncate(S: Array, rank: int, method: str = "gram") -> Truncated:
     U, V = gauged(u * root[..., None, :], root[..., :, None] * vh)
     residual = _residuals(scaled, U, V)  # of the factors as they are: a complex phase has rounded them once more
     power = np.ldexp(1.0, half)
-    U, V = _times_power(U, half, 1), _times_power(V, half, 1)
+    U, V = times_powers(U, half, 1), times_powers(V, half, 1)
     sigma = to_numpy(s).astype(np.float64) * power[..., None] * power[..., None]
-    return Truncated(U, V, sigma, gap, residual * power * power, _norms(scaled) * power * power)
-
-
-def _half_exponents(S: Array) -> np.ndarray:
-    """Return e for every slice, so that its largest modulus is near 4**e; 0 where that is moderate, or zero."""
-    xp = namespace(S)
-    peak = to_numpy(xp.max(xp.abs(S), axis=(-2, -1))).astype(np.float64)
-    exponent = np.frexp(peak)[1]
-    return np.where((peak > 0) & (abs(exponent) > _MODERATE), exponent // 2, 0)
-
-
-def _times_power(S: Array, half: np.ndarray, times: int = 2) -> Array:
-    """Return S · 2**(times · half), in steps that neither overflow nor vanish by themselves."""
-    if not half.any():
-        return S
-    factor = like(np.ldexp(1.0, half), S, real_dtype(S))[..., None, None]
-    for _ in range(times):
-        S = S * factor
-    return S
+    return Truncated(U, V, sigma, gap, residual * power * power, norms(scaled) * power * power)
 
 
 def _decomposed(S: Array, rank: int, method: str) -> tuple[Array, Array, Array, np.ndarray]:
@@ -183,22 +165,10 @@ def _residuals(S: Array, U: Array, V: Array) -> np.ndarray:
     *batch, p, q = S.shape
     step = max(1, _WIDE // max(1, math.prod(batch) * q))
     total = np.zeros(tuple(batch))
-    V = _wide(V)
+    V = wide(V)
     for start in range(0, p, step):
         rows = slice(start, min(p, start + step))
-        total += _norms(_wide(S[..., rows, :]) - xp.matmul(_wide(U[..., rows, :]), V)) ** 2
-    return np.sqrt(total)
-
-
-def _wide(X: Array) -> Array:
-    return cast(X, "complex128" if is_complex(X) else "float64")
-
-
-def _norms(S: Array) -> np.ndarray:
-    """Return ‖S‖_F of every slice, summed in float64; of numbers near one."""
-    xp = namespace(S)
-    parts = [xp.real(S), xp.imag(S)] if is_complex(S) else [S]
-    total = sum(to_numpy(xp.sum(cast(part, "float64") ** 2, axis=(-2, -1))) for part in parts)
+        total += norms(wide(S[..., rows, :]) - xp.matmul(wide(U[..., rows, :]), V)) ** 2
     return np.sqrt(total)
 
 

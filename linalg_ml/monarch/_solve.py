@@ -6,7 +6,7 @@ import numpy as np
 from numpy.linalg import LinAlgError
 
 from .._core.arrays import Array, all_finite, device, like, namespace, real_dtype, to_numpy
-from ._stages import Blocks, Chain, Gather, blocks, first_blocks, parity, to_dense
+from ._stages import Blocks, Chain, Gather, blocks, first_blocks, parity, swapped, to_dense
 
 _DENSE = 4096  # rows up to which a chain of other blocks is factored densely
 
@@ -65,12 +65,8 @@ def _solve_stage(stage: Blocks, x: Array) -> Array:
     a, d, o, _ = stage.form[-4:]
     columns = x.shape[-1]
     split = xp.reshape(x, (*x.shape[:-2], a, o, d, columns))
-    solved = _swap(xp.linalg.solve(stage.W, _swap(split)))
+    solved = swapped(xp.linalg.solve(stage.W, swapped(split)))
     return xp.reshape(solved, (*solved.shape[:-4], a * o * d, columns))
-
-
-def _swap(X: Array) -> Array:
-    return namespace(X).permute_dims(X, (*range(X.ndim - 3), X.ndim - 2, X.ndim - 3, X.ndim - 1))
 
 
 def _inverse_of(stage: Blocks, position: int) -> Array:

@@ -62,8 +62,8 @@ class Blocks:
         xp = namespace(X)
         a, d, _, i = self.form[-4:]
         columns = X.shape[-1]
-        X = _swapped(xp.reshape(X, (*X.shape[:-2], a, i, d, columns)))
-        Y = _swapped(xp.matmul(self.W, X))
+        X = swapped(xp.reshape(X, (*X.shape[:-2], a, i, d, columns)))
+        Y = swapped(xp.matmul(self.W, X))
         return xp.reshape(Y, (*Y.shape[:-4], self.n_out, columns))
 
     def _apply_numpy(self, X: np.ndarray, out: np.ndarray | None) -> np.ndarray:
@@ -91,7 +91,7 @@ def blocks(W: Array) -> Blocks:
     return Blocks(W, tuple(W.shape))
 
 
-def _swapped(X: Array) -> Array:
+def swapped(X: Array) -> Array:
     """Swap the axes -3 and -2: (…, a, I, d, B) and (…, a, d, I, B)."""
     axes = (*range(X.ndim - 3), X.ndim - 2, X.ndim - 3, X.ndim - 1)
     return namespace(X).permute_dims(X, axes)

@@ -8,202 +8,35 @@ All of it in double precision, with columns scaled by powers of two: Â = A 2**(
 near one, is Σ without 2**powers on both sides, and no entry of Â is above one.
 """
 
-import contextlib
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
-from numpy.linalg import LinAlgError
 
 from .._core.arrays import (
     Array,
     cast,
-    check_array,
-    check_same,
     compute_dtype,
     device,
-    is_complex,
     like,
     namespace,
     real_dtype,
     to_numpy,
+    wide,
+    wide_dtype,
 )
+from .._core.convergence import warn_unconverged
 from .._linalg.estimates import exact_norm
 from ._compact import adjoint
 from ._form import two_stages
 from ._layout import Layout
 from ._matrix import MonarchMatrix
+from ._metric import Coupling, Metric, metric_of
 from ._slices import Truncated, gauged, panels, truncate
-
-_ASYMMETRY = 1e4  # units of rounding, relative to the diagonal, up to which weights count as Hermitian
-_EPS = float(np.finfo(np.float64).eps)
 
 
 def project_weighted(A: Array, cut: Layout, rank: int, weights: Any, *, max_iter: int, tol: float) -> MonarchMatrix:
     """Return the best approximation of one matrix, finite and in its dtype of computation, in the metric `weights`."""
     return fit_weighted(A, cut, rank, metric_of(weights, A, cut), max_iter=max_iter, tol=tol)[0]
-
-
-# --- metrics -------------------------------------------------------------------------------------------------
-
-
-class Coupling(NamedTuple):
-    """What block descent needs of a Σ̂ that is not block-diagonal."""
-
-    inverse: Array  # (K, q, q), C⁻¹ of each block
-    product: Array  # (K, Kq, q), Σ̂_:k C⁻ᴴ
-    root: Array  # (Kq, any), Σ̂ = root rootᴴ
-
-
-class Metric(NamedTuple):
-    """Σ = 2**powers Σ̂ 2**powers, on the host; padded columns have unit weight."""
-
-    powers: np.ndarray  # (K, q), integers
-    blocks: np.ndarray  # (K, q, q), lower C with C Cᴴ = Σ̂_kk; (K, 1, q), their diagonals, where that is all
-    coupling: Coupling | None
-
-
-def metric_of(weights: Any, A: Array, cut: Layout) -> Metric:
-    """Return the metric of weights (n,), (K, q, q) or (n, n) for A, or say what is wrong with them."""
-    weights = check_array(weights, "weights")
-    check_same(A=A, weights=weights)
-    if is_complex(weights) and not is_complex(A):
-        raise TypeError(f"weights must be real where A is, got dtypes {weights.dtype} and {A.dtype}")
-    accepted = {1: (cut.n,), 2: (cut.n, cut.n), 3: (cut.K, cut.q, cut.q)}
-    if accepted.get(weights.ndim) != tuple(weights.shape):
-        shapes = " or ".join(map(str, accepted.values()))
-        raise ValueError(f"weights must be of shape {shapes} (diagonal, full, blocks), got {tuple(weights.shape)}")
-    unit = float(np.finfo(real_dtype(weights)).eps)
-    values = to_numpy(_wide(weights))
-    if values.ndim == 1:
-        return _of_diagonal(_hermitian(values[:, None, None], unit)[:, 0, 0].real, cut)
-    values = _hermitian(values, unit)
-    return _of_blocks(values, cut) if values.ndim == 3 else _of_full(values, cut, unit)
-
-
-def _hermitian(values: np.ndarray, unit: float) -> np.ndarray:
-    """Return Hermitian matrices (…, q, q), without what rounding has added."""
-    size = np.sqrt(np.abs(np.diagonal(values, axis1=-2, axis2=-1)))
-    skew = np.abs(values - adjoint(values))
-    if (skew > _ASYMMETRY * unit * size[..., :, None] * size[..., None, :]).any():
-        raise ValueError(
-            "weights must be symmetric (Hermitian, where complex) with a real diagonal, got a largest difference of "
-            f"{skew.max():.3g} from the conjugate transpose"
-        )
-    return 0.5 * values + 0.5 * adjoint(values)
-
-
-def _of_diagonal(values: np.ndarray, cut: Layout) -> Metric:
-    weights = np.append(values, np.ones(cut.K * cut.q - cut.n)).reshape(cut.K, cut.q)
-    powers = _powers(weights)
-    return Metric(powers, np.sqrt(np.ldexp(weights, -2 * powers))[:, None, :], None)
-
-
-def _of_blocks(values: np.ndarray, cut: Layout) -> Metric:
-    real = np.arange(cut.K * cut.q).reshape(cut.K, cut.q) < cut.n
-    values = np.where(real[:, :, None] & real[:, None, :], values, np.eye(cut.q))
-    powers = _powers(np.diagonal(values, axis1=-2, axis2=-1).real)
-    return Metric(powers, _factored(_unscaled(values, powers)), None)
-
-
-def _of_full(values: np.ndarray, cut: Layout, unit: float) -> Metric:
-    padded = np.eye(cut.K * cut.q, dtype=values.dtype)
-    padded[: cut.n, : cut.n] = values
-    powers = _powers(np.diagonal(padded).real.reshape(cut.K, cut.q))
-    scaled = _unscaled(padded, powers.ravel())
-    blocks = _factored(_diagonal_blocks(scaled, cut))
-    if not np.abs(scaled).max() <= 2:  # above what a diagonal below one allows; it may have overflowed
-        raise _negative()
-    if np.count_nonzero(scaled) == np.count_nonzero(_diagonal_blocks(scaled, cut)):
-        return Metric(powers, blocks, None)
-    return Metric(powers, blocks, _coupling(scaled, blocks, _root(scaled, unit)))
-
-
-def metric_of_root(root: np.ndarray, cut: Layout) -> Metric:
-    """Return the metric Σ = rootᴴ root of a root (any, n), made definite where it is not, to rounding.
-
-    The weights that do so are within rounding of the diagonal of Σ. They are not part of the weighted error.
-    """
-    norms = np.ones(cut.K * cut.q)
-    norms[: cut.n] = [exact_norm(root[:, i]) for i in range(cut.n)]
-    powers = np.frexp(np.where(norms > 0, norms, norms.max()))[1]
-    wide = np.zeros((root.shape[0] + norms.size - cut.n, norms.size), root.dtype)
-    wide[: root.shape[0], : cut.n] = np.ldexp(root, -powers[: cut.n])
-    wide[root.shape[0] :, cut.n :] = 0.5 * np.eye(norms.size - cut.n)  # unit weights without 2**powers, which is 2
-    scaled = wide.T @ wide + 4 * norms.size * _EPS * np.eye(norms.size)
-    blocks = _factored(_diagonal_blocks(scaled, cut))
-    return Metric(powers.reshape(cut.K, cut.q), blocks, _coupling(scaled, blocks, wide.T) if cut.K > 1 else None)
-
-
-def _powers(diagonal: np.ndarray) -> np.ndarray:
-    """Return integers (K, q) near half the logarithms of a positive diagonal."""
-    bad = ~(diagonal > 0).all(axis=-1)
-    if bad.any():
-        raise _indefinite(int(np.argmax(bad)))
-    return np.frexp(np.sqrt(diagonal))[1]
-
-
-def _indefinite(k: int) -> LinAlgError:
-    return LinAlgError(f"weights must be positive definite, but their block {k} is not")
-
-
-def _unscaled(values: np.ndarray, powers: np.ndarray) -> np.ndarray:
-    """Return Σ̂ of Σ (…, q, q)."""
-    factor = np.ldexp(1.0, -powers)
-    with np.errstate(over="ignore"):  # what overflows is far from definite
-        return values * factor[..., :, None] * factor[..., None, :]
-
-
-def _diagonal_blocks(values: np.ndarray, cut: Layout) -> np.ndarray:
-    """Return the blocks (K, q, q), a copy."""
-    k = np.arange(cut.K)
-    return values.reshape(cut.K, cut.q, cut.K, cut.q)[k, :, k, :]
-
-
-def _factored(blocks: np.ndarray) -> np.ndarray:
-    """Return the lower Cholesky factor of every block, or name the block that has none."""
-    C = np.empty_like(blocks)
-    for k, block in enumerate(blocks):
-        try:
-            C[k] = np.linalg.cholesky(block)
-        except LinAlgError:
-            raise _indefinite(k) from None
-        if not np.isfinite(C[k]).all():
-            raise _indefinite(k)
-    return C
-
-
-def _coupling(scaled: np.ndarray, blocks: np.ndarray, root: np.ndarray) -> Coupling:
-    K, q, _ = blocks.shape
-    unit = np.eye(q)
-    inverse = np.stack([scipy.linalg.solve_triangular(C, unit, lower=True, check_finite=False) for C in blocks])
-    columns = scaled.reshape(-1, K, q).swapaxes(0, 1)
-    return Coupling(inverse, columns @ adjoint(inverse), root)
-
-
-def _root(scaled: np.ndarray, unit: float) -> np.ndarray:
-    """Return a root (n, any) with root rootᴴ = Σ̂: by Cholesky, with pivots where Σ̂ is singular to rounding.
-
-    Norms of products with it are right where ⟨D Σ̂, D⟩ would cancel.
-    """
-    with contextlib.suppress(LinAlgError):
-        return np.linalg.cholesky(scaled)
-    n = scaled.shape[0]
-    (factor,) = scipy.linalg.get_lapack_funcs(("pstrf",), (scaled,))
-    packed, pivots, rank, _ = factor(scaled, tol=n * unit, lower=1)
-    root = np.empty((n, rank), scaled.dtype)
-    root[pivots - 1] = np.tril(packed)[:, :rank]
-    if not np.abs(scaled - root @ adjoint(root)).max() <= 10 * n * unit:
-        raise _negative()
-    return root
-
-
-def _negative() -> LinAlgError:
-    return LinAlgError("weights must be positive semidefinite as a whole, but they have a negative eigenvalue")
-
-
-# --- fits ----------------------------------------------------------------------------------------------------
 
 
 class _Scale(NamedTuple):
@@ -251,9 +84,9 @@ def _closed_form(A: Array, cut: Layout, rank: int, metric: Metric) -> tuple[Mona
     """Return the best approximation for block weights, column block by column block."""
     parts, sigma, gap, weighted = [], [], [], []
     for k, panel in panels(A, cut, finite=False):
-        S, powers = _wide(panel), metric.powers[k]
+        S, powers = wide(panel), metric.powers[k]
         scale = _scale(_column_peaks(S), powers)
-        C = like(metric.blocks[k], S, _wide_name(S))
+        C = like(metric.blocks[k], S, wide_dtype(S))
         T = _times(scale.hat(S), C)
         found = truncate(T, rank)
         u = _directions(found, T)
@@ -272,7 +105,7 @@ def _descent(
 ) -> tuple[MonarchMatrix, list[float]]:
     """Return what block descent reaches from the best approximation for the diagonal blocks."""
     hats, scale = _hats(A, cut, metric)
-    blocks, *moved = (like(values, hats[0], _wide_name(hats[0])) for values in (metric.blocks, *coupling))
+    blocks, *moved = (like(values, hats[0], wide_dtype(hats[0])) for values in (metric.blocks, *coupling))
     coupling = Coupling(*moved)
     D = _zeros(hats[0], cut)
     unit = float(np.finfo(real_dtype(A)).eps)
@@ -282,7 +115,7 @@ def _descent(
     parts = []
     for k, panel in panels(A, cut, finite=False):
         (u, V), of = found[k], scale._replace(powers=metric.powers[k])
-        parts.append(_part(A, _wide(panel), u, of.near_one_of_hat(V), of))
+        parts.append(_part(A, wide(panel), u, of.near_one_of_hat(V), of))
     weighted = _weighted_norm(_filled(D, [part.difference for part in parts]), coupling)
     facts = {"weighted_error": float(_power(weighted, scale.top)), "n_iter": len(errors) - 1, "converged": converged}
     return _assembled(parts, cut, **facts), [float(_power(error, scale.top)) for error in errors]
@@ -317,14 +150,11 @@ def _swept(
 
 
 def _warn(max_iter: int, errors: list[float], tol: float) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
     fall = 1 - (errors[-1] / errors[-2]) ** 2 if len(errors) > 1 else 1.0
-    warnings.warn(
+    warn_unconverged(
         f"block descent stopped after {max_iter} sweeps, the last of which lowered the loss by {fall:.1e} of it, where "
         f"tol is {tol:.1e}",
-        ConvergenceWarning,
-        stacklevel=6,
+        6,
     )
 
 
@@ -366,7 +196,7 @@ def _hats(A: Array, cut: Layout, metric: Metric) -> tuple[list[Array], _Scale]:
     """Return the slices of Â, a column block each, and their common scale."""
     peaks = np.stack([_column_peaks(panel) for _, panel in panels(A, cut, finite=False)])
     scale = _scale(peaks, metric.powers)
-    hats = [scale._replace(powers=metric.powers[k]).hat(_wide(panel)) for k, panel in panels(A, cut, finite=False)]
+    hats = [scale._replace(powers=metric.powers[k]).hat(wide(panel)) for k, panel in panels(A, cut, finite=False)]
     return hats, scale
 
 
@@ -408,7 +238,7 @@ def _part(A: Array, S: Array, u: Array, V: Array, scale: _Scale) -> _Part:
     half = np.asarray(scale.half)
     U, V = (cast(_shifted(X, half), compute_dtype(A.dtype)) for X in (U, V))
     near_one = scale.near_one(S)
-    difference = near_one - _product(_shifted(_wide(U), -half), _shifted(_wide(V), -half))
+    difference = near_one - _product(_shifted(wide(U), -half), _shifted(wide(V), -half))
     error, norm = (float(_power(exact_norm(X), 2 * scale.half)) for X in (difference, near_one))
     return _Part(U, V, scale.hat_of_near_one(difference), error, norm)
 
@@ -447,14 +277,6 @@ def _assembled(parts: list[_Part], cut: Layout, **facts: Any) -> MonarchMatrix:
     return MonarchMatrix._of(two_stages(left, right, cut.m, cut.n), **facts)
 
 
-def _wide_name(A: Array) -> str:
-    return "complex128" if is_complex(A) else "float64"
-
-
-def _wide(A: Array) -> Array:
-    return cast(A, _wide_name(A))
-
-
 def _product(A: Array, B: Array) -> Array:
     return namespace(A).matmul(A, B)
 
@@ -476,45 +298,3 @@ def _power(x: Any, power: int) -> Any:
     """Return x · 2**power, infinite where that is too large."""
     with np.errstate(over="ignore"):
         return np.ldexp(x, power)
-
-
-# --- ridge regression ----------------------------------------------------------------------------------------
-
-
-def project_ridge(
-    X: Array, Y: Array, cut: Layout, rank: int, alpha: float, *, dtype: str, max_iter: int, tol: float
-) -> tuple[MonarchMatrix, np.ndarray]:
-    """Return Monarch coefficients, of `dtype`, of a ridge regression, and its loss at the start and after each sweep.
-
-    The loss of coefficients W is that of the best ones, W*, and tr((W - W*) (XᵀX + alpha I) (W - W*)ᵀ).
-    """
-    best = ridge(X, Y, alpha)
-    metric = metric_of_root(best.root, cut)
-    M, errors = fit_weighted(cast(best.coef, dtype), cut, rank, metric, max_iter=max_iter, tol=tol)
-    with np.errstate(over="ignore"):
-        return M, np.square(best.error) + np.square(errors)
-
-
-class Ridge(NamedTuple):
-    """Coefficients of a ridge regression, and its loss as a metric of theirs."""
-
-    coef: Array  # (n_targets, n_features)
-    root: np.ndarray  # XᵀX + alpha I = rootᵀ root
-    error: float  # √(‖Y - X coefᵀ‖² + alpha ‖coef‖²)
-
-
-def ridge(X: Array, Y: Array, alpha: float) -> Ridge:
-    """Return the least-squares solution (of least norm) of [X; √alpha I] coefᵀ ≈ [Y; 0], in double precision."""
-    xp = namespace(X)
-    n, count = X.shape[1], Y.shape[1]
-    if alpha > 0:
-        X = xp.concat([X, like(alpha**0.5 * np.eye(n), X)])
-        Y = xp.concat([Y, like(np.zeros((n, count)), Y)])
-    Q, R = xp.linalg.qr(X)
-    u, s, vh = xp.linalg.svd(R, full_matrices=False)
-    values = to_numpy(s)
-    kept = values > max(X.shape) * _EPS * values[0]
-    inverse = like(np.where(kept, 1 / np.where(kept, values, 1.0), 0.0), X)
-    solution = _product(adjoint(vh), inverse[:, None] * _product(adjoint(u), _product(adjoint(Q), Y)))
-    error = exact_norm(Y - _product(X, solution))
-    return Ridge(xp.matrix_transpose(solution), to_numpy(R), error)

@@ -1,7 +1,6 @@
 """Least squares to full accuracy: a preconditioner from one pass, then refinement."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +10,7 @@ from scipy.linalg import LinAlgError, cholesky, svdvals
 from scipy.sparse.linalg import LinearOperator
 
 from .._core.arrays import Array, check_choice, check_real
+from .._core.convergence import warn_unconverged
 from .._core.random import RNG, child, generator, key_of
 from ._formed import FormedMap
 from ._kronecker import KroneckerRows
@@ -491,14 +491,11 @@ def _finish_lsmr(problem: Any, done: Refined, good: bool, covariance: bool | str
     if covariance and covariance != "maybe":
         raise ValueError('return_covariance needs a factorisation, which method="lsmr" has not')
     if not good and done.slow:  # else the run ended by itself, and the backward error is a bound that may be wide
-        from sklearn.exceptions import ConvergenceWarning
-
         worst = float(np.max(done.backward_error))
-        warnings.warn(
+        warn_unconverged(
             f"LSMR stopped after {done.n_iter} iterations at a backward error of {worst:.1e}; the answer may be "
             "inaccurate",
-            ConvergenceWarning,
-            stacklevel=4,
+            4,
         )
     return _result(problem, done, None, "lsmr", problem.unit, problem.n_passes)
 
