@@ -31,7 +31,7 @@ BELOW = {
 NOWHERE: set[str] = set()
 SLOW = {
     "numba": {"_kernels_numba", "jit"},
-    "llvmlite": {"_kernels_numba"},
+    "llvmlite": {"_kernels_numba", "llvm"},
     "sklearn": {"_estimators", "_tour"},
     "matplotlib": {"_tour"},
     "networkx": {"_tour"},

@@ -10,17 +10,16 @@ good what one leaves, this is as accurate as one after the other, and nothing wa
 import math
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._core.jit import jit, jit_reassociating
+from .._core.llvm import VECTOR_BYTES, WIDE, multiply_add, shuffled, spread
 from .._core.random import Stream, normals
 from .._core.threads import launch
 
-_WIDE = binding.get_host_cpu_features().get("avx512f", False)
-_BYTES = 64 if _WIDE else 32  # of a vector
 _ROWS = 8  # rows that are read together; S and V are padded to a multiple
 _GROUP = 2**18  # bytes of slices that are copied together: a share of the second-level cache
 _LINE = 64  # bytes; so many slices are copied together that they use up lines of columns, too
@@ -34,7 +33,7 @@ _NOT_FINITE = 2**20  # an exponent that no number has
 
 def _lanes(builder_type):
     """Return how many numbers of an LLVM type a vector holds."""
-    return _BYTES // (8 if builder_type == ir.DoubleType() else 4)
+    return VECTOR_BYTES // (8 if builder_type == ir.DoubleType() else 4)
 
 
 def _data(context, builder, array_type, array):
@@ -48,23 +47,6 @@ def _at(builder, data, place, kind):
 
 def _load(builder, data, place, kind, align):
     return builder.load(_at(builder, data, place, kind), align=align)
-
-
-def _multiply_add(builder, a, b, c):
-    """Emit a·b + c, fused where the machine can."""
-    return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-
-def _shuffled(builder, x, y, places):
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return builder.shuffle_vector(x, y, mask)
-
-
-def _spread(builder, scalar, count):
-    """Emit a vector whose lanes all are `scalar`."""
-    kind = ir.VectorType(scalar.type, count)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return _shuffled(builder, first, ir.Constant(kind, ir.Undefined), [0] * count)
 
 
 def _halvings(count, quarter):
@@ -97,18 +79,18 @@ def _sums(builder, vectors):
     count = vectors[0].type.count
     vectors = [(vector, [row] * count) for row, vector in enumerate(vectors)]
     distance = 0
-    for even, odd, unit in _halvings(count, count * 16 // _BYTES):
+    for even, odd, unit in _halvings(count, count * 16 // VECTOR_BYTES):
         if len(vectors) > 1:
             folded = []
             for (x, of_x), (y, of_y) in zip(vectors[::2], vectors[1::2], strict=True):
-                total = builder.fadd(_shuffled(builder, x, y, even), _shuffled(builder, x, y, odd))
+                total = builder.fadd(shuffled(builder, x, y, even), shuffled(builder, x, y, odd))
                 folded.append((total, [(of_x + of_y)[place] for place in even]))
             vectors = folded
         else:  # one vector is folded in place, over longer and longer distances
             distance = unit if distance < unit else 2 * distance
             x, of_x = vectors[0]
             swapped = [lane ^ distance for lane in range(count)]
-            vectors = [(builder.fadd(x, _shuffled(builder, x, x, swapped)), of_x)]
+            vectors = [(builder.fadd(x, shuffled(builder, x, x, swapped)), of_x)]
     return vectors
 
 
@@ -116,13 +98,13 @@ def _one_of(builder, sums, row):
     """Emit a vector of one sum, taken from where it is nearest."""
     vector, held = next(pair for pair in sums if row in pair[1])
     count = vector.type.count
-    quarter = count * 16 // _BYTES
+    quarter = count * 16 // VECTOR_BYTES
     places = []
     for lane in range(count):
         start = lane - lane % quarter
         near = [start + i for i in range(quarter) if held[start + i] == row]
         places.append(near[0] if near else held.index(row))
-    return _shuffled(builder, vector, vector, places)
+    return shuffled(builder, vector, vector, places)
 
 
 def _total(builder, vectors):
@@ -171,9 +153,9 @@ def _function(module, name, real, args, vectors):
 def _store_sums(builder, data, sums, place):
     for vector, held in sums:
         rows = sorted(set(held))
-        packed = _shuffled(builder, vector, vector, [held.index(row) for row in rows])
+        packed = shuffled(builder, vector, vector, [held.index(row) for row in rows])
         first = builder.add(place, ir.Constant(place.type, rows[0]))
-        builder.store(packed, _at(builder, data, first, packed.type), align=_BYTES // vector.type.count)
+        builder.store(packed, _at(builder, data, first, packed.type), align=VECTOR_BYTES // vector.type.count)
 
 
 def _emit_unrolled(builder, data, real, n_vectors, at, step, rows, x_at, out_at, sums_at, kept, sign):
@@ -184,7 +166,7 @@ def _emit_unrolled(builder, data, real, n_vectors, at, step, rows, x_at, out_at,
     """
     index = at.type
     count = _lanes(real)
-    lanes, size = ir.VectorType(real, count), _BYTES // count
+    lanes, size = ir.VectorType(real, count), VECTOR_BYTES // count
     offsets = [ir.Constant(index, c * count) for c in range(n_vectors)]
     x = [_load(builder, data, builder.add(x_at, offset), lanes, size) for offset in offsets]
     w = [cgutils.alloca_once_value(builder, ir.Constant(lanes, None)) for _ in offsets]
@@ -201,7 +183,7 @@ def _emit_unrolled(builder, data, real, n_vectors, at, step, rows, x_at, out_at,
             entries = [_load(builder, data, builder.add(start, offset), lanes, size) for offset in offsets]
             product = builder.fmul(entries[0], x[0])
             for entry, value in zip(entries[1:], x[1:], strict=True):
-                product = _multiply_add(builder, entry, value, product)
+                product = multiply_add(builder, entry, value, product)
             products.append(product)
         _store_sums(builder, data, _sums(builder, products), builder.add(sums_at, row))
 
@@ -210,10 +192,10 @@ def _emit_unrolled(builder, data, real, n_vectors, at, step, rows, x_at, out_at,
         values = [builder.load(place) for place in w]
         for r, start in enumerate(starts):
             place = builder.add(sums_at, builder.add(row, ir.Constant(index, r)))
-            factor = _spread(builder, builder.load(builder.gep(data, [place])), count)
+            factor = spread(builder, builder.load(builder.gep(data, [place])), count)
             for c, offset in enumerate(offsets):
                 entry = _load(builder, data, builder.add(start, offset), lanes, size)
-                values[c] = _multiply_add(builder, factor, entry, values[c])
+                values[c] = multiply_add(builder, factor, entry, values[c])
         for value, place in zip(values, w, strict=True):
             builder.store(value, place)
 
@@ -224,10 +206,10 @@ def _emit_unrolled(builder, data, real, n_vectors, at, step, rows, x_at, out_at,
         multiply(builder.add(loop.index, one))
         add_up(loop.index)
     add_up(last)
-    kept, sign = _spread(builder, kept, count), _spread(builder, sign, count)
+    kept, sign = spread(builder, kept, count), spread(builder, sign, count)
     squares = []
     for c, offset in enumerate(offsets):
-        value = _multiply_add(builder, builder.load(w[c]), sign, builder.fmul(x[c], kept))
+        value = multiply_add(builder, builder.load(w[c]), sign, builder.fmul(x[c], kept))
         builder.store(value, _at(builder, data, builder.add(out_at, offset), lanes), align=size)
         squares.append(builder.fmul(value, value))
     return _total(builder, squares)
@@ -237,10 +219,10 @@ def _emit_general(builder, data, real, _, at, step, rows, x_at, out_at, sums_at,
     """Keep the sums over columns of a group of rows in registers, and read the group twice."""
     index = at.type
     count = _lanes(real)
-    lanes, size = ir.VectorType(real, count), _BYTES // count
+    lanes, size = ir.VectorType(real, count), VECTOR_BYTES // count
     zero = ir.Constant(lanes, None)
     n_vectors = builder.udiv(step, ir.Constant(index, count))
-    kept, sign = _spread(builder, kept, count), _spread(builder, sign, count)
+    kept, sign = spread(builder, kept, count), spread(builder, sign, count)
 
     def columns():
         return cgutils.for_range(builder, n_vectors)
@@ -263,7 +245,7 @@ def _emit_general(builder, data, real, _, at, step, rows, x_at, out_at, sums_at,
             x = _load(builder, data, place(x_at, loop), lanes, size)
             for start, product in zip(starts, products, strict=True):
                 M = _load(builder, data, place(start, loop), lanes, size)
-                builder.store(_multiply_add(builder, M, x, builder.load(product)), product)
+                builder.store(multiply_add(builder, M, x, builder.load(product)), product)
         totals = _sums(builder, [builder.load(product) for product in products])
         _store_sums(builder, data, totals, builder.add(sums_at, row))
         totals = [(builder.fmul(total, sign), held) for total, held in totals]
@@ -271,12 +253,12 @@ def _emit_general(builder, data, real, _, at, step, rows, x_at, out_at, sums_at,
         with columns() as loop:
             value = _load(builder, data, place(out_at, loop), lanes, size)
             for start, factor in zip(starts, a, strict=True):
-                value = _multiply_add(builder, factor, _load(builder, data, place(start, loop), lanes, size), value)
+                value = multiply_add(builder, factor, _load(builder, data, place(start, loop), lanes, size), value)
             builder.store(value, _at(builder, data, place(out_at, loop), lanes), align=size)
     squares = cgutils.alloca_once_value(builder, zero)
     with columns() as loop:
         value = _load(builder, data, place(out_at, loop), lanes, size)
-        builder.store(_multiply_add(builder, value, value, builder.load(squares)), squares)
+        builder.store(multiply_add(builder, value, value, builder.load(squares)), squares)
     return _total(builder, [builder.load(squares)])
 
 
@@ -289,8 +271,8 @@ def _scale(typing_context, scratch, x, step, factor, out):
         data = _data(context, builder, scratch, args[0])
         _, x, step, factor, out = args
         index, count = x.type, _lanes(factor.type)
-        lanes, size = ir.VectorType(factor.type, count), _BYTES // count
-        factor = _spread(builder, factor, count)
+        lanes, size = ir.VectorType(factor.type, count), VECTOR_BYTES // count
+        factor = spread(builder, factor, count)
         with cgutils.for_range(builder, builder.udiv(step, ir.Constant(index, count))) as loop:
             offset = builder.mul(loop.index, ir.Constant(index, count))
             value = builder.fmul(_load(builder, data, builder.add(x, offset), lanes, size), factor)
@@ -310,7 +292,7 @@ def _combine(typing_context, scratch, at, step, rows, weights, out):
         _, at, step, rows, _, out = args
         real, index = context.get_value_type(scratch.dtype), at.type
         count = _lanes(real)
-        lanes, size = ir.VectorType(real, count), _BYTES // count
+        lanes, size = ir.VectorType(real, count), VECTOR_BYTES // count
         zero = ir.Constant(lanes, None)
         squares, value = (cgutils.alloca_once_value(builder, zero) for _ in range(2))
         with cgutils.for_range(builder, builder.udiv(step, ir.Constant(index, count))) as loop:
@@ -321,10 +303,10 @@ def _combine(typing_context, scratch, at, step, rows, weights, out):
                 weight = context.cast(builder, weight, weights.dtype, scratch.dtype)
                 place = builder.add(builder.add(at, offset), builder.mul(inner.index, step))
                 row = _load(builder, data, place, lanes, size)
-                builder.store(_multiply_add(builder, _spread(builder, weight, count), row, builder.load(value)), value)
+                builder.store(multiply_add(builder, spread(builder, weight, count), row, builder.load(value)), value)
             total = builder.load(value)
             builder.store(total, _at(builder, data, builder.add(out, offset), lanes), align=size)
-            builder.store(_multiply_add(builder, total, total, builder.load(squares)), squares)
+            builder.store(multiply_add(builder, total, total, builder.load(squares)), squares)
         return _total(builder, [builder.load(squares)])
 
     return signature, generate
@@ -342,7 +324,7 @@ def _errors(typing_context, scratch, at, step, rows, left, right, out):
         data, long, short, results = (_data(context, builder, signature.args[i], args[i]) for i in (0, 4, 5, 6))
         _, at, step, rows, *_ = args
         real, double, index = context.get_value_type(scratch.dtype), ir.DoubleType(), at.type
-        count = _BYTES // 8
+        count = VECTOR_BYTES // 8
         narrow, lanes = ir.VectorType(real, count), ir.VectorType(double, count)
         zero = ir.Constant(lanes, None)
         sums = [cgutils.alloca_once_value(builder, zero) for _ in range(4)]
@@ -350,7 +332,7 @@ def _errors(typing_context, scratch, at, step, rows, left, right, out):
         with cgutils.for_range(builder, builder.udiv(rows, two)) as loop:
             row = builder.mul(loop.index, two)
             factors = [
-                _spread(builder, builder.load(builder.gep(long, [builder.add(row, ir.Constant(index, r))])), count)
+                spread(builder, builder.load(builder.gep(long, [builder.add(row, ir.Constant(index, r))])), count)
                 for r in range(2)
             ]
             start = builder.add(at, builder.mul(row, step))
@@ -361,9 +343,9 @@ def _errors(typing_context, scratch, at, step, rows, left, right, out):
                     place = builder.add(builder.add(start, column), builder.mul(step, ir.Constant(index, r)))
                     value = _load(builder, data, place, narrow, scratch.dtype.bitwidth // 8)
                     value = value if narrow == lanes else builder.fpext(value, lanes)
-                    rest = _multiply_add(builder, builder.fneg(factors[r]), other, value)
+                    rest = multiply_add(builder, builder.fneg(factors[r]), other, value)
                     for k, term in ((r, rest), (2 + r, value)):
-                        builder.store(_multiply_add(builder, term, term, builder.load(sums[k])), sums[k])
+                        builder.store(multiply_add(builder, term, term, builder.load(sums[k])), sums[k])
         for k in range(2):
             total = _total(builder, [builder.load(sums[2 * k]), builder.load(sums[2 * k + 1])])
             builder.store(total, builder.gep(results, [ir.Constant(index, k)]))
@@ -396,13 +378,13 @@ def _copy_vectors(typing_context, address, count, scratch, at, peaks, peaks_at):
     def generate(context, builder, signature, args):
         address, count, _, at, _, peaks_at = args
         data, peak_data = (_data(context, builder, signature.args[i], args[i]) for i in (2, 4))
-        index, n_lanes = address.type, 8 * _BYTES // scratch.dtype.bitwidth
+        index, n_lanes = address.type, 8 * VECTOR_BYTES // scratch.dtype.bitwidth
         lanes = ir.VectorType(ir.IntType(scratch.dtype.bitwidth), n_lanes)
         size = scratch.dtype.bitwidth // 8
         peak_place = _at(builder, peak_data, peaks_at, lanes)
         peak = cgutils.alloca_once_value(builder, builder.load(peak_place, align=size))
         with cgutils.for_range(builder, count) as loop:
-            source = builder.add(address, builder.mul(loop.index, ir.Constant(index, _BYTES)))
+            source = builder.add(address, builder.mul(loop.index, ir.Constant(index, VECTOR_BYTES)))
             bits = builder.load(builder.inttoptr(source, lanes.as_pointer()), align=1)
             place = builder.add(at, builder.mul(loop.index, ir.Constant(index, n_lanes)))
             builder.store(bits, _at(builder, data, place, lanes), align=size)
@@ -611,9 +593,9 @@ def _apply(scratch, at, step, rows, x, out, sums, kept, sign, lanes):
         return _pass(1, scratch, at, step, rows, x, out, sums, kept, sign)
     if n == 2:
         return _pass(2, scratch, at, step, rows, x, out, sums, kept, sign)
-    if n == 4 and _WIDE:
+    if n == 4 and WIDE:
         return _pass(4, scratch, at, step, rows, x, out, sums, kept, sign)
-    if n == 8 and _WIDE:
+    if n == 8 and WIDE:
         return _pass(8, scratch, at, step, rows, x, out, sums, kept, sign)
     return _pass(0, scratch, at, step, rows, x, out, sums, kept, sign)
 
@@ -882,9 +864,9 @@ def rank_one(A, nblocks, key):
     right = starts.reshape(batch, K, J, q) if p >= q else np.empty((batch, K, J, q), A.dtype)
     facts = np.zeros((4, batch, K, J))
     suspect = np.zeros((batch, K, J), np.bool_)
-    lanes = _BYTES // A.itemsize
+    lanes = VECTOR_BYTES // A.itemsize
     rows, columns = max(p, q), min(p, q)
-    size = -(-rows // _ROWS) * _ROWS * -(-columns // lanes) * _BYTES
+    size = -(-rows // _ROWS) * _ROWS * -(-columns // lanes) * VECTOR_BYTES
     group = max(1, min(J, _LINE // A.itemsize, _GROUP // size))
     units = batch * K * -(-J // group)
     launch(

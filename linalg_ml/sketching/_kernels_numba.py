@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from .._core.jit import jit, jit_reassociating
+from .._core.llvm import spread
 from .._core.threads import launch, n_threads
 
 _CACHED = 2**16  # elements of a unit: 512 KB of float64, a share of the second-level cache
@@ -28,14 +29,6 @@ def _addresses(builder, data, lanes, count, at, step):
     for k in range(count):
         place = builder.add(at, builder.mul(step, ir.Constant(step.type, k)))
         yield builder.bitcast(builder.gep(data, [place]), lanes.as_pointer())
-
-
-def _spread(builder, scalar, lanes):
-    """Emit a vector whose lanes all are `scalar`."""
-    vector = ir.Constant(lanes, ir.Undefined)
-    for lane in range(lanes.count):
-        vector = builder.insert_element(vector, scalar, ir.Constant(ir.IntType(32), lane))
-    return vector
 
 
 def _transformed(builder, rows):
@@ -68,7 +61,7 @@ def _butterfly(typing_context, bits, vector, src, src_at, src_step, dst, dst_at,
         src_data, dst_data = (context.make_array(src)(context, builder, args[i]).data for i in (2, 5))
         size, n_rows = scale.bitwidth // 8, 2**bits.literal_value
         rows = [builder.load(at, align=size) for at in _addresses(builder, src_data, lanes, n_rows, *args[3:5])]
-        factor = _spread(builder, args[8], lanes)
+        factor = spread(builder, args[8], lanes.count)
         targets = _addresses(builder, dst_data, lanes, n_rows, *args[6:8])
         for row, address in zip(_transformed(builder, rows), targets, strict=True):
             builder.store(builder.fmul(row, factor), address, align=size)
@@ -242,7 +235,7 @@ def _add_signed(typing_context, vectors, src, src_at, factor, dst, dst_at):
         size, step = factor.bitwidth // 8, ir.Constant(args[2].type, lanes.count)
         sources = _addresses(builder, src_data, lanes, vectors.literal_value, args[2], step)
         targets = list(_addresses(builder, dst_data, lanes, vectors.literal_value, args[5], step))
-        factors = _spread(builder, args[3], lanes)
+        factors = spread(builder, args[3], lanes.count)
         sums = []
         for source, target in zip(sources, targets, strict=True):
             signed = builder.fmul(factors, builder.load(source, align=size))
@@ -290,7 +283,7 @@ def _signed_butterfly(typing_context, bits, vector, src, offsets, signs, row, sp
             place = builder.add(args[5], builder.mul(args[6], ir.Constant(args[6].type, k)))
             at = builder.add(builder.load(builder.gep(offset_data, [place])), args[7])
             address = builder.bitcast(builder.gep(src_data, [at]), lanes.as_pointer())
-            sign = _spread(builder, builder.load(builder.gep(sign_data, [place])), lanes)
+            sign = spread(builder, builder.load(builder.gep(sign_data, [place])), lanes.count)
             rows.append(builder.fmul(builder.load(address, align=src.dtype.bitwidth // 8), sign))
         rows = _transformed(builder, rows)
         for row, address in zip(rows, _addresses(builder, data(8), lanes, len(rows), *args[9:]), strict=True):

@@ -29,12 +29,32 @@ class Intake:
     waiting: list[Block] = field(default_factory=list)
     filled: int = 0
 
+    def __post_init__(self) -> None:
+        self._views: list[int] = []  # identities of the rows kept aside that are views of one array, in order
+
     def copy(self) -> "Intake":
         """Return a copy that can go on by itself; blocks are never changed, and so are shared."""
         other = copy(self)
         other.heavy, other.waiting = list(self.heavy), list(self.waiting)
         other.heavy_energies, other.heavy_index = self.heavy_energies.copy(), self.heavy_index.copy()
         return other
+
+    def stacked(self) -> np.ndarray | None:
+        """Return the rows kept aside as one array, of which they become views; None if one has a weight."""
+        if self._views != [id(row) for row in self.heavy]:
+            if any(row.roots[0] != 1 for row in self.heavy):
+                return None
+            rows = np.concatenate([row.rows for row in self.heavy])
+            self.heavy = [Block(rows[i : i + 1, :], row.energies, row.roots) for i, row in enumerate(self.heavy)]
+            self._views = [id(row) for row in self.heavy]
+        return self.heavy[0].rows.base
+
+    def replace(self, slots: np.ndarray, rows: np.ndarray, energies: np.ndarray, index: np.ndarray) -> None:
+        """Put rows of weight one into slots, and take over energies and places of all."""
+        for i, slot in enumerate(slots.tolist()):
+            self.heavy[slot] = Block(rows[i : i + 1, :].copy(), energies[slot : slot + 1].copy(), np.ones(1))
+            self._views = []
+        self.heavy_energies, self.heavy_index = energies, index
 
     def scale(self, factor: float, root: float = 1.0) -> None:
         """Multiply all rows by a power of two, and the roots of their weights by another."""
@@ -70,6 +90,7 @@ class Intake:
         """Keep the first rows of the stream, and return how many were taken."""
         count = min(self.max_heavy - len(self.heavy), block.n_rows)
         if count > 0:
+            self._views = []
             self.heavy += [block.part(row, row + 1).copied() for row in range(count)]
             self.heavy_energies = np.append(self.heavy_energies, block.energies[:count])
             self.heavy_index = np.append(self.heavy_index, np.arange(first, first + count))
@@ -86,6 +107,7 @@ class Intake:
         for row, slot in zip(places.tolist(), slots.tolist(), strict=True):
             leaving.append(self.heavy[slot])
             self.heavy[slot] = block.part(row, row + 1).copied()
+            self._views = []
         return places, leaving
 
     def _put(self, block: Block, start: int, stop: int) -> None:

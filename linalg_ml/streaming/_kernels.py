@@ -314,9 +314,11 @@ def take_blocks(
     energies : array, shape (taken * block,)
         Squared norms of the rows as they came.
     slots : array of int64
-        Those of the heap that have changed, and with them:
-    heavy, heap, index : arrays
-        The heap.
+        Those of the heap that have changed.
+    fresh : array, shape (len(slots), d)
+        The rows in these.
+    heap, index : arrays
+        As above, afterwards.
     V, S, mean : arrays
         As in `advance`, after the last block.
     facts : array, shape (taken, 3)
@@ -357,9 +359,9 @@ def take_blocks(
         norms.append(energies)
         facts.append(fact)
         taken += 1
-    out = xp.stack(stored) if stored else heavy
-    where = np.array(sorted(changed), np.int64)
-    return taken, np.concatenate(norms), where, out, heap, index, V, S, mean, np.array(facts).reshape(taken, 3)
+    slots = np.array(sorted(changed), np.int64)
+    fresh = xp.stack([stored[slot] for slot in slots]) if changed else X[:0, :]
+    return taken, np.concatenate(norms), slots, fresh, heap, index, V, S, mean, np.array(facts).reshape(taken, 3)
 
 
 # --- rows one after the other -------------------------------------------------------------------------

@@ -11,19 +11,18 @@ take as long as the block.
 import math
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._core.jit import jit, jit_reassociating
+from .._core.llvm import VECTOR_BYTES, WIDE, multiply_add, shuffled, spread
 from .._core.threads import launch
 from ._kernels import LEAST_PIVOT, LOST
 
-_WIDE = binding.get_host_cpu_features().get("avx512f", False)
-_BYTES = 64 if _WIDE else 32  # of a vector
-_TILES = {4: 4, 2: 8, 1: 8} if _WIDE else {2: 4, 1: 8}  # directions: rows that are multiplied together
-_PANELS = {8: 2, 4: 4, 2: 8, 1: 8} if _WIDE else {4: 2, 2: 4, 1: 4}  # directions: vectors of a row, added together
+_TILES = {4: 4, 2: 8, 1: 8} if WIDE else {2: 4, 1: 8}  # directions: rows that are multiplied together
+_PANELS = {8: 2, 4: 4, 2: 8, 1: 8} if WIDE else {4: 2, 2: 4, 1: 4}  # directions: vectors of a row, added together
 _ROWS = 8  # whole tiles of rows; the last row is repeated until there are
 _VECTORS = 8  # of a share of columns; whole panels
 _BATCH = 32  # rows over which a panel is added up while others wait
@@ -51,27 +50,10 @@ def _store(builder, value, address, align):
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=align)
 
 
-def _multiply_add(builder, a, b, c):
-    """Emit a·b + c, fused where the machine can."""
-    return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-
-def _shuffled(builder, x, y, places):
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return builder.shuffle_vector(x, y, mask)
-
-
-def _spread(builder, scalar, count):
-    """Emit a vector whose lanes all are `scalar`."""
-    kind = ir.VectorType(scalar.type, count)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return _shuffled(builder, first, ir.Constant(kind, ir.Undefined), [0] * count)
-
-
 def _sum(builder, vector):
     """Emit the sum over the lanes of a vector, halves added up."""
     while (half := vector.type.count // 2) >= 1:
-        low, high = (_shuffled(builder, vector, vector, [s + i for i in range(half)]) for s in (0, half))
+        low, high = (shuffled(builder, vector, vector, [s + i for i in range(half)]) for s in (0, half))
         vector = builder.fadd(low, high)
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
@@ -84,12 +66,12 @@ def _sums(builder, vectors):
         if len(vectors) > 1:  # lanes of x in blocks of `unit` take turns with those of y
             low = [side + start + i for start in range(0, count, 2 * unit) for side in (0, count) for i in range(unit)]
             vectors = [
-                builder.fadd(_shuffled(builder, x, y, low), _shuffled(builder, x, y, [place + unit for place in low]))
+                builder.fadd(shuffled(builder, x, y, low), shuffled(builder, x, y, [place + unit for place in low]))
                 for x, y in zip(vectors[::2], vectors[1::2], strict=True)
             ]
         else:
             x = vectors[0]
-            vectors = [builder.fadd(x, _shuffled(builder, x, x, [lane ^ unit for lane in range(count)]))]
+            vectors = [builder.fadd(x, shuffled(builder, x, x, [lane ^ unit for lane in range(count)]))]
         unit *= 2
     return vectors[0]
 
@@ -110,7 +92,7 @@ def _lanes(dtype):
     """Return the LLVM type of a vector, its length, and the bytes of a number."""
     real = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
     size = dtype.bitwidth // 8
-    return ir.VectorType(real, _BYTES // size), _BYTES // size, size
+    return ir.VectorType(real, VECTOR_BYTES // size), VECTOR_BYTES // size, size
 
 
 # --- norms --------------------------------------------------------------------------------------------
@@ -132,7 +114,7 @@ def _energy(typing_context, kind, address, columns):
 def _emit_energy(builder, dtype, address, columns):
     _, _, size = _lanes(dtype)
     real = ir.FloatType() if size == 4 else ir.DoubleType()
-    count, unrolled = _BYTES // 8, 8
+    count, unrolled = VECTOR_BYTES // 8, 8
     narrow, lanes = ir.VectorType(real, count), ir.VectorType(ir.DoubleType(), count)
     sums = [cgutils.alloca_once_value(builder, ir.Constant(lanes, None)) for _ in range(unrolled)]
 
@@ -140,7 +122,7 @@ def _emit_energy(builder, dtype, address, columns):
         value = _load(builder, place, kind, size)
         wide = lanes if kind == narrow else ir.DoubleType()
         value = builder.fpext(value, wide) if size == 4 else value
-        builder.store(_multiply_add(builder, value, value, builder.load(into)), into)
+        builder.store(multiply_add(builder, value, value, builder.load(into)), into)
 
     step = unrolled * count
     whole = builder.udiv(columns, _const(step))
@@ -209,7 +191,7 @@ def _subtract(typing_context, kind, address, shift, columns, out):
 
 
 def _emit_subtract(builder, dtype, address, shift, columns, out):
-    size, count = dtype.bitwidth // 8, _BYTES // 8
+    size, count = dtype.bitwidth // 8, VECTOR_BYTES // 8
     real, double = ir.FloatType() if size == 4 else ir.DoubleType(), ir.DoubleType()
 
     def move(first, number, narrow, wide, width):
@@ -313,9 +295,9 @@ def _emit_dots(builder, dtype, n, rows, tails, V, step, offset, vectors, Y, y_st
     def add(places, at, align):
         x = [_load(builder, place, lanes, align) for place in places]
         for j, direction in enumerate(directions):
-            v = _load(builder, builder.add(direction, at), lanes, _BYTES)
+            v = _load(builder, builder.add(direction, at), lanes, VECTOR_BYTES)
             for r in range(height):
-                builder.store(_multiply_add(builder, x[r], v, builder.load(sums[r][j])), sums[r][j])
+                builder.store(multiply_add(builder, x[r], v, builder.load(sums[r][j])), sums[r][j])
 
     with cgutils.for_range(builder, _const(_ROWS // height)) as tile:
         first = builder.mul(tile.index, _const(height))
@@ -328,13 +310,13 @@ def _emit_dots(builder, dtype, n, rows, tails, V, step, offset, vectors, Y, y_st
             builder.store(ir.Constant(lanes, None), place)
         starts = table(rows)
         with cgutils.for_range(builder, vectors) as loop:
-            at = _plus(builder, offset, loop.index, _BYTES)
+            at = _plus(builder, offset, loop.index, VECTOR_BYTES)
             add([builder.add(start, at) for start in starts], at, size)
         with builder.if_then(builder.icmp_unsigned("!=", tails, _const(0))):
-            add(table(tails), _plus(builder, offset, vectors, _BYTES), _BYTES)
+            add(table(tails), _plus(builder, offset, vectors, VECTOR_BYTES), VECTOR_BYTES)
         for r in range(height):
             totals = _sums(builder, [builder.load(place) for place in sums[r]])
-            totals = _shuffled(builder, totals, totals, list(range(n)))
+            totals = shuffled(builder, totals, totals, list(range(n)))
             place = _plus(builder, Y, builder.add(first, _const(r)), y_step)
             _store(builder, builder.fadd(_load(builder, place, totals.type, size), totals), place, size)
 
@@ -363,36 +345,36 @@ def _emit_adds(builder, dtype, n, rows, tails, count, first, last, W, step, Y, y
 
     def add(table, offset, column, width):
         """Emit the sums of a panel whose first vector is `column`, of what lies `offset` beyond the addresses."""
-        corner = _plus(builder, W, column, _BYTES)
+        corner = _plus(builder, W, column, VECTOR_BYTES)
         places = [
-            [builder.add(_plus(builder, corner, _const(j), step), _const(c * _BYTES)) for c in range(width)]
+            [builder.add(_plus(builder, corner, _const(j), step), _const(c * VECTOR_BYTES)) for c in range(width)]
             for j in range(n)
         ]
         sums = [[cgutils.alloca_once(builder, lanes) for _ in row] for row in places]
         pairs = [(p, s) for row, held in zip(places, sums, strict=True) for p, s in zip(row, held, strict=True)]
         for place, held in pairs:
-            builder.store(_load(builder, place, lanes, _BYTES), held)
+            builder.store(_load(builder, place, lanes, VECTOR_BYTES), held)
         with cgutils.for_range(builder, count) as loop:
             start = builder.add(_load(builder, _plus(builder, table, loop.index, 8), _index, 8), offset)
-            x = [_load(builder, builder.add(start, _const(c * _BYTES)), lanes, size) for c in range(width)]
+            x = [_load(builder, builder.add(start, _const(c * VECTOR_BYTES)), lanes, size) for c in range(width)]
             y = _plus(builder, Y, loop.index, y_step)
             for j in range(n):
                 entry = _load(builder, builder.add(y, _const(j * size)), lanes.element, size)
-                factor = _spread(builder, entry, n_lanes)
+                factor = spread(builder, entry, n_lanes)
                 for c in range(width):
-                    builder.store(_multiply_add(builder, factor, x[c], builder.load(sums[j][c])), sums[j][c])
+                    builder.store(multiply_add(builder, factor, x[c], builder.load(sums[j][c])), sums[j][c])
         for place, held in pairs:
-            _store(builder, builder.load(held), place, _BYTES)
+            _store(builder, builder.load(held), place, VECTOR_BYTES)
 
     width = _PANELS[n]
     panels = builder.udiv(builder.sub(last, first), _const(width))
     with cgutils.for_range(builder, panels) as loop:
         column = _plus(builder, first, loop.index, width)
-        add(rows, builder.mul(column, _const(_BYTES)), column, width)
+        add(rows, builder.mul(column, _const(VECTOR_BYTES)), column, width)
     rest = _plus(builder, first, panels, width)
     with cgutils.for_range(builder, builder.sub(last, rest)) as loop:
         column = builder.add(rest, loop.index)
-        add(rows, builder.mul(column, _const(_BYTES)), column, 1)
+        add(rows, builder.mul(column, _const(VECTOR_BYTES)), column, 1)
     with builder.if_then(builder.icmp_unsigned("!=", tails, _const(0))):
         add(tails, _const(0), last, 1)
 
@@ -419,7 +401,7 @@ def _aligned(count, kind):
 @jit
 def _padded(columns, kind):
     """Return a length of rows of whole vectors, an odd number: rows that are read together then share no set."""
-    lanes = _BYTES // kind.itemsize
+    lanes = VECTOR_BYTES // kind.itemsize
     return ((columns + lanes - 1) // lanes // 2 * 2 + 1) * lanes
 
 
@@ -427,23 +409,23 @@ def _padded(columns, kind):
 def _dot_rows(kind, rows, tails, columns, V, step, size, Y, y_step, start, stop):
     """Form the products of _ROWS times start … stop - 1 rows with all directions."""
     one = kind.itemsize
-    whole = columns * one // _BYTES
-    for first in range(0, max(whole, 1), _CHUNK // _BYTES):
-        vectors = min(_CHUNK // _BYTES, whole - first)
-        rest = first + vectors == whole and whole * _BYTES < columns * one
+    whole = columns * one // VECTOR_BYTES
+    for first in range(0, max(whole, 1), _CHUNK // VECTOR_BYTES):
+        vectors = min(_CHUNK // VECTOR_BYTES, whole - first)
+        rest = first + vectors == whole and whole * VECTOR_BYTES < columns * one
         for row in range(start * _ROWS, stop * _ROWS, _ROWS):
             x, tail = rows.ctypes.data + 8 * row, (tails.ctypes.data + 8 * row) * rest
             j = 0
             while j < size:
                 v, y = V.ctypes.data + j * step, Y.ctypes.data + row * y_step + j * one
-                if _WIDE and size - j >= 4:
-                    _dots(4, kind, x, tail, v, step, first * _BYTES, vectors, y, y_step)
+                if WIDE and size - j >= 4:
+                    _dots(4, kind, x, tail, v, step, first * VECTOR_BYTES, vectors, y, y_step)
                     j += 4
                 elif size - j >= 2:
-                    _dots(2, kind, x, tail, v, step, first * _BYTES, vectors, y, y_step)
+                    _dots(2, kind, x, tail, v, step, first * VECTOR_BYTES, vectors, y, y_step)
                     j += 2
                 else:
-                    _dots(1, kind, x, tail, v, step, first * _BYTES, vectors, y, y_step)
+                    _dots(1, kind, x, tail, v, step, first * VECTOR_BYTES, vectors, y, y_step)
                     j += 1
 
 
@@ -451,16 +433,16 @@ def _dot_rows(kind, rows, tails, columns, V, step, size, Y, y_step, start, stop)
 def _add_columns(kind, rows, tails, columns, count, W, step, size, Y, y_step, start, stop):
     """Form the products of all rows, _VECTORS times start … stop - 1 vectors of them."""
     one = kind.itemsize
-    whole = columns * one // _BYTES
+    whole = columns * one // VECTOR_BYTES
     first, last = min(start * _VECTORS, whole), min(stop * _VECTORS, whole)
-    rest = stop * _VECTORS > whole and whole * _BYTES < columns * one
+    rest = stop * _VECTORS > whole and whole * VECTOR_BYTES < columns * one
     for row in range(0, count, _BATCH):
         many = min(_BATCH, count - row)
         x, tail = rows.ctypes.data + 8 * row, (tails.ctypes.data + 8 * row) * rest
         j = 0
         while j < size:
             w, y = W.ctypes.data + j * step, Y.ctypes.data + row * y_step + j * one
-            if _WIDE and size - j >= 8:
+            if WIDE and size - j >= 8:
                 _adds(8, kind, x, tail, many, first, last, w, step, y, y_step)
                 j += 8
             elif size - j >= 4:
@@ -496,13 +478,13 @@ def _patched(address, stride, n_rows, patch_address, patch_stride, places):
 def _prepare(rows, n_rows, columns, V, weights, kind):
     """Return addresses of copies of the rows' last columns, these copies, directions, and room for results."""
     one = kind.itemsize
-    lanes = _BYTES // one
+    lanes = VECTOR_BYTES // one
     size, more = V.shape[0], weights.shape[0]
     last = _aligned(rows.size * lanes, kind)
     tails = np.empty(rows.size, np.int64)
     whole = columns // lanes * lanes
     for row in range(rows.size):
-        tails[row] = last.ctypes.data + row * _BYTES
+        tails[row] = last.ctypes.data + row * VECTOR_BYTES
         if row < n_rows:
             for c in range(columns - whole):
                 last[row * lanes + c] = _number(kind, rows[row] + (whole + c) * one)
@@ -540,7 +522,7 @@ def _products(rows, n_rows, columns, V, weights, kind, gram, products, sums):
     tails, last, narrow, step, Y, W = _prepare(rows, n_rows, columns, V, weights, kind)
     one = kind.itemsize
     _dot_rows(kind, rows, tails, columns, narrow, step * one, size, Y, wide * one, 0, rows.size // _ROWS)
-    shares = columns * one // _BYTES // _VECTORS + 1
+    shares = columns * one // VECTOR_BYTES // _VECTORS + 1
     _add_columns(kind, rows, tails, columns, n_rows, W, step * one, wide, Y, wide * one, 0, shares)
     _finish(n_rows, W, step, Y, gram, products, sums)
     return last.size  # alive until here: its addresses were in use
@@ -568,7 +550,7 @@ def block_products(X, V, weights, places, patch):
         tails, last, narrow, step, Y, W = _prepare(rows, n_rows, columns, V, weights, kind)
         launch(_dot_rows, rows.size // _ROWS, kind, rows, tails, columns, narrow, step * one, size, Y, wide * one,
                cost=work)  # fmt: skip
-        shares = columns * one // _BYTES // _VECTORS + 1
+        shares = columns * one // VECTOR_BYTES // _VECTORS + 1
         launch(_add_columns, shares, kind, rows, tails, columns, n_rows, W, step * one, wide, Y, wide * one, cost=work)
         _finish(n_rows, W, step, Y, gram, products, sums)
         del last  # alive until here: its addresses were in use
@@ -609,7 +591,7 @@ def _combine(T, rows, out, step):
     size = T.shape[0]
     Y = T.T.copy()
     out[:] = 0
-    shares = 8 * step // _BYTES // _VECTORS + 1
+    shares = 8 * step // VECTOR_BYTES // _VECTORS + 1
     _add_columns(_DOUBLE, rows, rows, step, size, out, 8 * step, size, Y, 8 * size, 0, shares)
 
 
@@ -831,14 +813,17 @@ def advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight, 
 
 @jit
 def _take_blocks(
-    X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, limit, kind, energies, changed, facts
+    X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, limit, kind, energies, fresh, changed, facts
 ):
-    """Write to all but X and shift; return how many blocks were taken. See the reference."""
+    """Write to all arrays but X, shift and heavy; return how many blocks were taken. See the reference."""
     size, d = V.shape
     more = 1 if mean.size else 0
     moved = np.empty((block if shift.size else 0, d), kind.dtype)
     light, left = np.empty(block), np.empty(heap.size)
     new_heap, new_index, row_of = heap.copy(), index.copy(), np.empty(heap.size, np.int64)
+    stored = np.empty(heap.size, np.int64)
+    for slot in range(heap.size):
+        stored[slot] = heavy.ctypes.data + slot * heavy.strides[0]
     places, slots = np.empty(block, np.int64), np.empty(block, np.int64)
     gram, products, sums = np.empty((size, size)), np.empty((size, d)), np.empty((more, d))
     weights, own, new_mean = np.ones((more, block)), np.empty(mean.size), mean.copy()
@@ -867,7 +852,7 @@ def _take_blocks(
         for p in range(swaps):
             row, slot = places[p], slots[p]
             at = row_of[slot]
-            rows[row] = heavy.ctypes.data + slot * heavy.strides[0] if at < 0 else address + at * stride
+            rows[row] = stored[slot] if at < 0 else address + at * stride
             light[row], left[slot] = left[slot], part[row]
             row_of[slot] = row
         _products(rows, block, d, V, weights, kind, gram, products, sums)
@@ -884,8 +869,9 @@ def _take_blocks(
         for slot in range(heap.size if swaps else 0):
             if row_of[slot] >= 0:
                 changed[slot] = True
+                stored[slot] = fresh.ctypes.data + slot * fresh.strides[0]
                 for c in range(d):
-                    heavy[slot, c] = _number(kind, address + row_of[slot] * stride + c * kind.itemsize)
+                    fresh[slot, c] = _number(kind, address + row_of[slot] * stride + c * kind.itemsize)
         energy = facts[taken, 0]
         weight += block
         taken += 1
@@ -893,15 +879,16 @@ def _take_blocks(
 
 
 def take_blocks(X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, limit):
-    X, shift = _by_rows(X), np.ascontiguousarray(shift)
-    heavy, heap, index, V, S, mean = (A.copy() for A in (heavy, heap, index, V, S, mean))
-    energies, changed = np.empty(X.shape[0]), np.zeros(heap.size, np.bool_)
+    X, heavy, shift = _by_rows(X), _by_rows(heavy), np.ascontiguousarray(shift)
+    heap, index, V, S, mean = (A.copy() for A in (heap, index, V, S, mean))
+    energies, fresh, changed = np.empty(X.shape[0]), np.empty(heavy.shape, X.dtype), np.zeros(heap.size, np.bool_)
     facts = np.empty((X.shape[0] // block + 1, 3))
     taken = _take_blocks(
         X, shift, heavy, heap, index, first, block, V, S, mean, float(weight), float(energy), float(limit),
-        _KINDS[X.itemsize], energies, changed, facts,
+        _KINDS[X.itemsize], energies, fresh, changed, facts,
     )  # fmt: skip
-    return taken, energies[: taken * block], np.flatnonzero(changed), heavy, heap, index, V, S, mean, facts[:taken]
+    slots = np.flatnonzero(changed)
+    return taken, energies[: taken * block], slots, fresh[slots], heap, index, V, S, mean, facts[:taken]
 
 
 # --- rows one after the other -------------------------------------------------------------------------

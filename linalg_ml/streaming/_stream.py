@@ -30,6 +30,7 @@ from ._subspace import Subspace, Window
 _BESIDE = 8  # rows of the sketch that runs beside 'oja'
 _CHUNK = 2**20  # bytes of rows whose norms are formed before they are multiplied: a share of the second-level cache
 _FLOW = 2**24  # bytes of rows that are taken at once where nothing is out of the ordinary
+_THREADED = 5e7  # bytes of a block times directions, from which on several threads share it
 _FAR = 2.0**400  # a squared norm beyond this asks for another scale
 _CLASSES = (Block, Centring, Directions, Exact, Frequent, Intake, Oja, OrderTest, RandomOrder, Subspace, Window)
 
@@ -331,12 +332,14 @@ class TopEigenvectorStream:
             self._push_through(rows, weights)
 
     def _flows(self, rows: Array) -> bool:
-        """Tell whether rows need neither scale, weight nor Frequent Directions, and nothing is waiting before them."""
+        """Tell whether rows need neither scale, weight, sketch nor threads, and nothing is waiting before them."""
         engine, intake = self._engine, self._intake
         return (
             isinstance(engine, Subspace) and engine.V is not None and isinstance(rows, np.ndarray)
             and self._exponent == 0 and self._settings.forget == 1 and self._beside is None
             and intake.filled == 0 and len(intake.heavy) == intake.max_heavy
+            and intake.block_size * rows.shape[1] * rows.dtype.itemsize * engine.size < _THREADED
+            and (not intake.heavy or intake.stacked() is not None)
         )  # fmt: skip
 
     def _run(self, rows: Array) -> Array:

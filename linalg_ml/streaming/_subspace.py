@@ -130,21 +130,18 @@ class Subspace:
         """Blocks that come before another window opens, the one that opens it included."""
         return (1 << self.n_blocks.bit_length()) - self.n_blocks
 
-    def run(self, rows: np.ndarray, shift: Array | None, intake: Intake, first: int, limit: float) -> np.ndarray:
+    def run(self, rows: Array, shift: Array | None, intake: Intake, first: int, limit: float) -> np.ndarray:
         """Take in at most `until_window` blocks of dense rows, and return squared norms of the rows taken."""
         none = self.V[0, :0]
-        heavy = np.concatenate([row.rows for row in intake.heavy]) if intake.heavy else rows[:0, :]
-        taken, energies, slots, heavy, heap, index, V, S, mean, facts = take_blocks(
+        heavy = intake.stacked() if intake.heavy else rows[:0, :]
+        taken, energies, slots, fresh, heap, index, V, S, mean, facts = take_blocks(
             rows, none if shift is None else shift, heavy, intake.heavy_energies, intake.heavy_index, first,
             intake.block_size, self.V, self.S, self.mean if self.center else none, self.weight, self.energy, limit,
         )  # fmt: skip
         if not taken:
             return energies
         self.V, self.S, self.mean = V, S, mean if self.center else self.mean
-        intake.heavy_energies, intake.heavy_index = heap, index
-        one = np.ones(1)
-        for slot in slots.tolist():
-            intake.heavy[slot] = Block(heavy[slot : slot + 1, :].copy(), heap[slot : slot + 1].copy(), one)
+        intake.replace(slots, fresh, heap, index)
         for fact in facts:
             self._count(fact)
         self.weight += taken * intake.block_size

@@ -27,9 +27,9 @@ def refuse(stream, error, match, block, **more):
 def test_rows_that_are_not_finite(method, center):
     for seen in (0, 20, 500):  # a fresh stream, one without a shift, one under way
         stream = TopEigenvectorStream(method=method, center=center, rng=0).update(X[:seen])
-        for part, places in ((SMALL, (0, 19)), (LARGE, (0, 700, 1399))):
+        for part, places in ((SMALL, (0, 19)), (LARGE, (0, 1399))):
             for place in places:
-                for value in (np.nan, -np.inf):
+                for value in (np.nan, -np.inf)[: 1 + (place == 0)]:
                     block = X[part].copy()
                     block[place, 249] = value
                     block[-1, 3] = value

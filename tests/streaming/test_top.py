@@ -112,7 +112,7 @@ def dask_rows(rows, chunks):
 
 
 @pytest.mark.usefixtures("dask_scheduler")
-@pytest.mark.parametrize("chunks", [(1000, 250), (700, 60), (3000, 250)])
+@pytest.mark.parametrize("chunks", [(1000, 250), (1700, 60)])
 def test_dask(chunks):
     for center in (False, True):
         truth = exact(X, center=center)
