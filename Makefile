@@ -10,6 +10,8 @@ INSTALLED := $(VENV)/installed
 LOWEST := build/lowest
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Matrices of tests and examples are small, and on a busy machine the threads of a BLAS wait for one another.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:

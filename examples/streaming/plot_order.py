@@ -46,8 +46,8 @@ orders = {
 # Three methods
 # -------------
 # Subspace iteration, the default for rows wider than these; Frequent Directions, for which order does not
-# matter much; and scikit-learn's IncrementalPCA. (``order="arbitrary"`` runs the first two side by side and
-# takes the one that finds more energy.)
+# matter much; and scikit-learn's IncrementalPCA. (``order="arbitrary"`` runs the first two side by side, and
+# takes the second where it certainly holds more energy.)
 
 
 def error_of(v):

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from .._core.arrays import Array, cast, is_sparse, like, namespace, to_numpy
-from ._kernels import block_products
+from ._kernels import block_products, row_energies
 
 LARGE = 2.0**80  # squared norm of float32 rows
 _NOWHERE = np.empty(0, np.int64)
@@ -135,6 +135,17 @@ class Block:
     def like(self) -> Array:
         """An array of the library and on the device in which dense results live."""
         return self.energies if is_csr(self.rows) else self.rows
+
+
+def weighed(rows: Any, roots: np.ndarray, shift: Array | None = None) -> Block:
+    """Return rows √w·a, of sparse ones with the shift of a apart, as a block with their energies."""
+    if not is_csr(rows):
+        return Block(rows, row_energies(rows), roots)
+    wide = rows.astype(np.float64)
+    energies = np.asarray(wide.multiply(wide).sum(axis=1), np.float64).ravel()
+    if shift is not None:
+        energies = np.maximum(energies - 2 * roots * (wide @ shift) + roots**2 * float(shift @ shift), 0.0)
+    return Block(rows, energies, roots, shift)
 
 
 def joined(blocks: list[Block]) -> Block:

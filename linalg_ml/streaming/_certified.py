@@ -76,6 +76,15 @@ class Frequent:
         self.sketch.merge(other.sketch)
         self.energy += other.energy
 
+    def holds_more(self, v: Array) -> bool:
+        """Tell whether the sketch's leading direction certainly has more of the rows' energy than a unit vector v.
+
+        For every unit x, ‖Bx‖² ≤ ‖Ax‖² ≤ ‖Bx‖² + Δ.
+        """
+        seen = namespace(v).matmul(cast(self.sketch.used, "float64"), cast(v, "float64"))
+        along = float(namespace(v).sum(seen * seen))
+        return float(self.sketch.top(1)[1][0]) > along + self.sketch.delta
+
     def answer(self, intake: Intake, k: int) -> Answer:
         """Return the leading directions of the sketch."""
         if intake.filled:

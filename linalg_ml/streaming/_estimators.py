@@ -1,17 +1,19 @@
 """scikit-learn estimators of the streaming wing."""
 
+import math
 from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_array
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .._core.arrays import Array, cast, check_int, compute_dtype, is_sparse, like, namespace, to_numpy
+from .._core.arrays import Array, cast, check_int, compute_dtype, device, is_sparse, like, namespace, to_numpy
 from .._core.estimators import check_namespace, remember_namespace
 from .._core.random import key_of
+from ._frequent import unscaled
 from ._result import TopEigenvectorResult
+from ._rows import check_weights
 from ._stream import TopEigenvectorStream
 
 
@@ -19,6 +21,8 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     """What both estimators do: feed a stream, and project on its directions."""
 
     _stream: TopEigenvectorStream
+    _given: dict[str, Any]  # settings of the stream
+    _answers: dict[str, Any]  # formed when first asked for
 
     def __sklearn_tags__(self):
         """Return the tags: sparse input and array-API input are accepted, float32 and float64 are kept."""
@@ -38,7 +42,7 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights ≥ 0.
+            Weights ≥ 0, not all of them zero.
 
         Returns
         -------
@@ -59,34 +63,49 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights ≥ 0.
+            Weights ≥ 0; of the first rows not all zero.
 
         Returns
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If rows are refused, or a setting was changed since the first of them; what was seen before stays.
         """
         first = "_stream" not in self.__dict__
-        if not first and sample_weight is None and self._taken(X):
-            self._changed()
-            return self
+        if not first:
+            self._check_settings()
+            if sample_weight is None and self._taken(X):
+                self._changed()
+                return self
         X = self._validated(X, reset=first)
         if first:
             remember_namespace(self, X)
-            self._stream = self._new_stream(X)
         else:
             check_namespace(self, X, "partial_fit")
         if sample_weight is not None:
-            sample_weight = to_numpy(_check_sample_weight(sample_weight, X))
-            if not sample_weight.any():
+            if not np.isscalar(sample_weight):  # a series, say
+                sample_weight = check_array(sample_weight, ensure_2d=False, input_name="sample_weight")
+            sample_weight = check_weights(sample_weight, X.shape[0])
+            if first and not sample_weight.any():
                 raise ValueError("sample_weight is zero for all samples: none of them would count")
-        try:
-            self._stream.update(X, sample_weight)
-        finally:
-            if not self._stream.n_rows:  # refused: the next portion is the first
-                del self._stream
+        stream = self._new_stream(X) if first else self._stream
+        stream.update(X, sample_weight)
+        if first:  # had the rows been refused, the next ones would be the first
+            self._stream = stream
+            self._given = {name: value for name, value in self.get_params(deep=False).items() if name != "whiten"}
         self._changed()
         return self
+
+    def _check_settings(self) -> None:
+        """Raise a ValueError if a setting is no longer what the stream was made with."""
+        for name, was in self._given.items():
+            now = getattr(self, name)
+            if now is not was and now != was:
+                raise ValueError(f"{name} was {was!r} for the rows seen so far and is {now!r} now: only fit changes it")
 
     def _taken(self, X: Any) -> bool:
         """Take a few rows like those before without scikit-learn's checks, which take longer than the rows."""
@@ -95,14 +114,13 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _changed(self) -> None:
         self.n_samples_seen_ = self._stream.n_rows
-        self._answers: list[TopEigenvectorResult] = []
+        self._answers = {}
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         X = validate_data(self, X, accept_sparse="csr", reset=reset, ensure_all_finite=False)
         return cast(X, compute_dtype(X.dtype, "X", complex_ok=False))
 
-    def _checked(self, X: Any, method: str) -> Any:
-        X = validate_data(self, X, accept_sparse="csr", reset=False)
+    def _accepted(self, X: Any, method: str) -> Any:
         check_namespace(self, X, method)
         return cast(X, compute_dtype(X.dtype, "X", complex_ok=False))
 
@@ -112,11 +130,19 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     @property
     def _result(self) -> TopEigenvectorResult:
-        """The answer for the rows seen so far, formed when it is first asked for."""
+        """The answer for the rows seen so far; what is handed out of it are copies."""
         check_is_fitted(self, "n_samples_seen_")
-        if not self._answers:
-            self._answers.append(self._stream.result())
-        return self._answers[0]
+        if "result" not in self._answers:
+            self._answers["result"] = self._stream.result()
+        return self._answers["result"]
+
+    @property
+    def _scaled(self) -> tuple[TopEigenvectorResult, int]:
+        """The answer for rows divided by 2**e, the squares of which neither over- nor underflow, and e."""
+        moderate = 1e-200 < self._result.frobenius_sq < 1e200
+        if "scaled" not in self._answers:
+            self._answers["scaled"] = (self._result, 0) if moderate else self._stream._scaled_result()
+        return self._answers["scaled"]
 
     def __sklearn_is_fitted__(self):
         """Tell whether rows were seen."""
@@ -130,7 +156,63 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     @property
     def heavy_indices_(self) -> np.ndarray:
         """Places of the rows that were kept aside."""
-        return self._result.heavy_indices
+        return self._result.heavy_indices.copy()
+
+    @property
+    def components_(self) -> Array:
+        """Leading directions, one a row."""
+        return _copied(self._result.components)
+
+    def transform(self, X: Any) -> Array:
+        """Project rows on the components.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        Y : array of shape (n_samples, n_components)
+            Their coordinates.
+        """
+        result = self._result
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
+        X = self._accepted(X, "transform")
+        V = cast(result.components, _name(X))
+        Y = _times(X, namespace(V).matrix_transpose(V))
+        if result.mean is not None:
+            Y = Y - namespace(V).matmul(V, cast(result.mean, _name(X)))
+        spread = self._spread(_name(X))
+        return Y if spread is None else Y / like(spread, Y)
+
+    def inverse_transform(self, X: Any) -> Array:
+        """Return rows from coordinates.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_components)
+            Coordinates.
+
+        Returns
+        -------
+        rows : array of shape (n_samples, n_features)
+            The nearest rows that the components span.
+        """
+        result = self._result
+        X = self._accepted(check_array(X, accept_sparse="csr", input_name="X"), "inverse_transform")
+        V = cast(result.components, _name(X))
+        if X.shape[1] != V.shape[0]:
+            raise ValueError(f"X must have a column for each of {V.shape[0]} components, got shape {tuple(X.shape)}")
+        spread = self._spread(_name(X))
+        if spread is not None:
+            V = V * like(spread, V)[:, None]
+        rows = _times(X, V)
+        return rows if result.mean is None else rows + cast(result.mean, _name(X))
+
+    def _spread(self, dtype: str) -> np.ndarray | None:
+        """Return what coordinates are divided by, if by anything."""
+        return None
 
     @property
     def _n_features_out(self) -> int:
@@ -148,11 +230,19 @@ class _Streaming(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         -------
         self : object
             This estimator.
+
+        Raises
+        ------
+        ValueError
+            If settings differ, or one was changed since the first rows, or the method cannot be merged.
+        TypeError
+            If the other is of another class.
         """
         if type(other) is not type(self):
             raise TypeError(f"other must be a {type(self).__name__}, got {type(other).__name__}")
-        check_is_fitted(self)
-        check_is_fitted(other)
+        for each in (self, other):
+            check_is_fitted(each)
+            each._check_settings()
         self._stream.merge(other._stream)
         self._changed()
         return self
@@ -229,6 +319,12 @@ class StreamingPCA(_Streaming):
     See `top_eigenvector` for guarantees and cost. `fit` is `partial_fit` on a fresh estimator: the result is the same
     for every cut of the rows into portions.
 
+    Weights count relative to one another: variances are sums of w (x - mean)², divided by (n - 1)/n of the sum of w
+    for n rows, so that 100 everywhere is as no weights at all; what is forgotten, see `forget`, is a weight too.
+
+    Of `IncrementalPCA` two attributes are missing: `batch_size_`, and `var_`, the variances of single features, of
+    which the stream keeps no sums. `get_covariance` and `get_precision` do not depend on `whiten`.
+
     References
     ----------
     .. [1] P. Kacham, D. P. Woodruff, "Approximating the top eigenvector in random order streams", NeurIPS 2024.
@@ -284,94 +380,100 @@ class StreamingPCA(_Streaming):
         )  # fmt: skip
 
     @property
-    def components_(self) -> Array:
-        """Principal directions."""
-        return self._result.components
-
-    @property
     def mean_(self) -> Array:
         """Mean of the rows."""
-        mean = self._result.mean
-        return mean if mean is not None else namespace(self.components_).zeros_like(self.components_[0, :])
+        components, mean = self._result.components, self._result.mean
+        return namespace(components).zeros_like(components[0, :]) if mean is None else _copied(mean)
 
     @property
-    def _freedom(self) -> int:
-        return max(1, self.n_samples_seen_ - 1)
+    def _freedom(self) -> float:
+        """What sums of squares are divided by for variances: n - 1, were all weights one."""
+        if "freedom" not in self._answers:
+            n = self.n_samples_seen_
+            self._answers["freedom"] = max(self._stream._weight() / n * max(1, n - 1), np.finfo(np.float64).tiny)
+        return self._answers["freedom"]
 
     @property
     def explained_variance_(self) -> np.ndarray:
         """Variance along each component."""
-        return self._result.values / self._freedom
+        result, exponent = self._scaled
+        return unscaled(result.values / self._freedom, 2 * exponent)
 
     @property
     def explained_variance_ratio_(self) -> np.ndarray:
         """Share of the total variance."""
-        total = self._result.frobenius_sq
-        return self._result.values / total if total else np.zeros_like(self._result.values)
+        result, _ = self._scaled
+        return result.values / result.frobenius_sq if result.frobenius_sq else np.zeros_like(result.values)
 
     @property
     def singular_values_(self) -> np.ndarray:
         """Singular values."""
-        return np.sqrt(self._result.values)
+        result, exponent = self._scaled
+        return unscaled(np.sqrt(result.values), exponent)
+
+    @property
+    def _noise(self) -> float:
+        """Variance along all other directions, in the working scale."""
+        result, _ = self._scaled
+        rest = self.n_features_in_ - self.n_components_
+        left = max(0.0, result.frobenius_sq - float(result.values.sum()))
+        return left / self._freedom / rest if rest else 0.0
 
     @property
     def noise_variance_(self) -> float:
         """Mean variance along all other directions."""
-        rest = self.n_features_in_ - self.n_components_
-        left = max(0.0, self._result.frobenius_sq - float(self._result.values.sum()))
-        return left / self._freedom / rest if rest else 0.0
+        return float(unscaled(self._noise, 2 * self._scaled[1]))
 
-    def transform(self, X: Any) -> Array:
-        """Project rows on the components.
+    def _spread(self, dtype: str) -> np.ndarray | None:
+        """Return standard deviations, one where there is none, if coordinates are to be whitened."""
+        if not self.whiten:
+            return None
+        result, exponent = self._scaled
+        with np.errstate(over="ignore", under="ignore"):
+            spread = unscaled(np.sqrt(result.values / self._freedom), exponent).astype(dtype)
+        return np.where(spread > 0, spread, spread.dtype.type(1))
 
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        Y : array of shape (n_samples, n_components)
-            Their coordinates.
-        """
-        result = self._result
-        X = self._checked(X, "transform")
-        V = cast(result.components, _name(X))
-        Y = _times(X, V)
-        if result.mean is not None:
-            xp = namespace(Y)
-            Y = Y - xp.matmul(V, cast(result.mean, _name(X)))
-        if self.whiten:
-            Y = Y / like(self._spread, Y, _name(Y))
-        return Y
-
-    def inverse_transform(self, X: Any) -> Array:
-        """Return rows from coordinates.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Coordinates.
+    def get_covariance(self) -> Array:
+        """Return the covariance of the model: explained variances along components, the noise along all else.
 
         Returns
         -------
-        rows : array of shape (n_samples, n_features)
-            The nearest rows that the components span.
+        covariance : array of shape (n_features, n_features)
+            That of rows, whitened or not; in the library and dtype of the components.
         """
-        result = self._result
-        Y = X if hasattr(X, "shape") else np.asarray(X, np.float64)
-        if is_numpy_array(Y):
-            Y = np.asarray(Y, result.components.dtype)
-        if self.whiten:
-            Y = Y * like(self._spread, Y, _name(Y))
-        rows = namespace(Y).matmul(Y, cast(result.components, _name(Y)))
-        return rows if result.mean is None else rows + cast(result.mean, _name(Y))
+        return self._covariance(1)
 
-    @property
-    def _spread(self) -> np.ndarray:
-        """Standard deviations, one where there is none."""
-        spread = np.sqrt(self.explained_variance_)
-        return np.where(spread > 0, spread, 1.0)
+    def get_precision(self) -> Array:
+        """Return the inverse of `get_covariance`, formed without inverting.
+
+        Returns
+        -------
+        precision : array of shape (n_features, n_features)
+            In the library and dtype of the components.
+
+        Raises
+        ------
+        LinAlgError
+            If a variance is zero, beside rounding.
+        """
+        return self._covariance(-1)
+
+    def _covariance(self, power: int) -> Array:
+        """Return a power of the covariance of the model."""
+        result, exponent = self._scaled
+        k, d = result.components.shape
+        along = np.maximum(result.values / self._freedom, self._noise)
+        least = along.min() if k == d else self._noise
+        if power < 0 and not least > d * np.finfo(np.float64).eps * along.max():
+            raise np.linalg.LinAlgError("the covariance has no inverse: some direction has no variance")
+        noise = self._noise**power if k < d else 0.0
+        V = cast(result.components, "float64")
+        xp = namespace(V)
+        made = xp.matmul(xp.matrix_transpose(V) * like(along**power - noise, V), V)
+        made = made + noise * xp.eye(d, dtype=xp.float64, device=device(V))
+        factor = math.ldexp(1.0, exponent * power)
+        with np.errstate(over="ignore", under="ignore"):
+            return cast(made * factor * factor, _name(result.components))
 
 
 class TopEigenvector(_Streaming):
@@ -469,42 +571,22 @@ class TopEigenvector(_Streaming):
     @property
     def eigenvector_(self) -> Array:
         """The leading direction."""
-        return self._result.vector
+        return _copied(self._result.vector)
 
     @property
     def eigenvalue_(self) -> float:
         """Its eigenvalue."""
         return self._result.value
 
-    @property
-    def components_(self) -> Array:
-        """The leading direction as a row."""
-        return self._result.components
-
-    def transform(self, X: Any) -> Array:
-        """Return the coordinate of rows along the direction.
-
-        Parameters
-        ----------
-        X : array-like or CSR matrix of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        Y : array of shape (n_samples, 1)
-            Their coordinates.
-        """
-        result = self._result
-        X = self._checked(X, "transform")
-        return _times(X, cast(result.components, _name(X)))
-
 
 def _name(X: Any) -> str:
     return str(X.dtype).rpartition(".")[2]
 
 
+def _copied(values: Array) -> Array:
+    """Return an array that may be written to: what was changed in it changes no answer."""
+    return namespace(values).asarray(values, copy=True)
+
+
 def _times(X: Any, V: Array) -> Array:
-    if is_sparse(X):
-        return np.asarray(X @ to_numpy(V).T)
-    xp = array_namespace(X)
-    return xp.matmul(X, xp.matrix_transpose(V))
+    return np.asarray(X @ to_numpy(V)) if is_sparse(X) else namespace(X).matmul(X, V)

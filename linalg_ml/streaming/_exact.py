@@ -36,7 +36,7 @@ class Exact:
             gram = xp.matmul(xp.matrix_transpose(X), X)
         if self.gram is None:
             self.gram = xp.zeros((self.n_features, self.n_features), dtype=xp.float64, device=device(gram))
-            self.mean = self.gram[0, :]
+            self.mean = xp.zeros(self.n_features, dtype=xp.float64, device=device(gram))
         if self.center:
             gram = self._about_mean(gram, block)
         self.weight += block.weight

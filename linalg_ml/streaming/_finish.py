@@ -21,7 +21,7 @@ _SORTED = 1e-6  # p-value of the order test below which a stream is no shuffled 
 def finished(stream: "TopEigenvectorStream", answer: Answer, memory: int) -> TopEigenvectorResult:
     """Return the result, and warn of what may be wrong with it."""
     k = stream._settings.n_components
-    if not answer.energy > 0:
+    if not answer.energy > _rounding(stream):
         answer = _nothing(stream, answer, k)
     pvalue = stream._order.pvalue
     confidence = answer.confidence
@@ -32,15 +32,18 @@ def finished(stream: "TopEigenvectorStream", answer: Answer, memory: int) -> Top
     if stream._settings.forget < 1:  # what is old counts less, so that no value was lost: part of the doubt alone
         values = np.append(values[:1] - answer.correction, values[1:])
     components = cast(signed(answer.components), stream._dtype)
+    error, doubt = _rounded(stream, answer)
+    if bounds is not None:
+        bounds = (bounds[0] * (1 - doubt[1]), bounds[1] * (1 + doubt[1]))
     values = _energy(stream, values)
     return TopEigenvectorResult(
         vector=components[0, :],
         value=float(values[0]),
         components=components,
         values=values,
-        error=float(answer.error),
+        error=error,
         confidence=confidence,
-        value_relative_error=float(answer.value_relative_error),
+        value_relative_error=doubt[0],
         value_bounds=None if bounds is None else tuple(_energy(stream, np.array(bounds)).tolist()),
         gap_estimate=float(answer.gap),
         n_rows=stream.n_rows,
@@ -56,12 +59,44 @@ def finished(stream: "TopEigenvectorStream", answer: Answer, memory: int) -> Top
     )
 
 
+def _rounding(stream: "TopEigenvectorStream") -> float:
+    """Return the energy that equal rows may show about their mean, by rounding alone."""
+    if stream._shift is None:
+        return 0.0
+    xp = namespace(stream._shift)
+    # Rows about the shift are rounded to their dtype; of sparse ones, norms are differences of float64 numbers.
+    unit = float(np.finfo(stream._dtype).eps) ** 2
+    if stream._sparse:
+        unit = max(unit, float(np.finfo(np.float64).eps))
+    return 16 * unit * stream._total * float(xp.sum(stream._shift * stream._shift))
+
+
+def _rounded(stream: "TopEigenvectorStream", answer: Answer) -> tuple[float, tuple[float, float]]:
+    """Return the error, the doubt of the value, and the share of rounding in that.
+
+    The answer is rounded to the rows' dtype, and so are rows about a shift: a step of u in each number moves energies
+    by a share of u, and a direction by u over the gap.
+    """
+    unit = float(np.finfo(stream._dtype).eps)
+    own = unit if stream._shift is not None and not stream._sparse else float(np.finfo(np.float64).eps)
+    share = own + 1e-15 * answer.components.shape[1]
+    apart = 1 - 1 / answer.gap if answer.gap > 1 else 0.0
+    moved = (own / apart) ** 2 if apart > own else 1.0
+    error = min(1.0, float(answer.error) + unit**2 + moved) if answer.error < 1 else 1.0
+    return error, (float(answer.value_relative_error) + share, share)
+
+
+def age(stream: "TopEigenvectorStream") -> float:
+    """Return log₂ of the factor that brings energies to weight one in the newest block."""
+    if stream._settings.forget == 1:
+        return 0.0
+    newest = (stream.n_rows - 1) // stream._intake.block_size
+    return 2 * stream._faded + newest * math.log2(stream._settings.forget)
+
+
 def _energy(stream: "TopEigenvectorStream", energy: Any) -> Any:
     """Return energies of working rows as those of the caller's rows, of weight one in the newest block."""
-    power = 2.0 * (stream._exponent or 0)
-    if stream._settings.forget < 1:
-        newest = (stream.n_rows - 1) // stream._intake.block_size
-        power += 2 * stream._faded + newest * math.log2(stream._settings.forget)
+    power = 2.0 * (stream._exponent or 0) + age(stream)
     whole = math.floor(power)
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(np.asarray(energy, np.float64) * 2.0 ** (power - whole), whole)
@@ -87,7 +122,8 @@ def _nothing(stream: "TopEigenvectorStream", answer: Answer, k: int) -> Answer:
     unit = np.eye(k, stream.n_features)
     answer.components = like(unit, stream._empty) if not isinstance(stream._empty, np.ndarray) else unit
     answer.values, answer.error, answer.confidence = np.zeros(k), 1.0, None
-    answer.value_relative_error, answer.gap = 0.0, 1.0
+    answer.value_relative_error, answer.gap, answer.energy = 0.0, 1.0, 0.0
+    answer.value_bounds = None if answer.value_bounds is None else (0.0, 0.0)
     return answer
 
 

@@ -1,15 +1,20 @@
 """Frequent Directions: a deterministic sketch of AᵀA in ℓ rows, with a certificate, mergeable."""
 
+import copy
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from .._core.arrays import Array, cast, check_int, device, is_sparse, like, namespace, to_numpy
 from . import _checkpoint
-from ._rows import check_rows
+from ._rows import check_rows, library_of
+
+_MODERATE = 100  # a binary exponent up to this, of the first row, asks for no scale
+_FAR = 200  # a row of which an entry is beyond the scale by this power of two asks for another
+_MOST = 1000  # a power of two that is a number, and one over it
 
 
 @dataclass
@@ -30,8 +35,8 @@ class Directions:
     def used(self) -> Array:
         return self.rows[: self.filled, :]
 
-    def add(self, rows: Array) -> None:
-        """Take in rows (b, d), dense or CSR."""
+    def add(self, rows: Array, factor: float = 1.0) -> None:
+        """Take in rows (b, d), dense or CSR, times a factor."""
         if self.rows is None:
             values = rows.data if is_sparse(rows) else rows
             xp = namespace(values)
@@ -41,7 +46,8 @@ class Directions:
             stop = min(rows.shape[0], at + 2 * self.size - self.filled)
             part = rows[at:stop, :]
             part = part.toarray() if is_sparse(part) else part
-            self.rows[self.filled : self.filled + stop - at, :] = cast(part, "float64")
+            part = cast(part, "float64")
+            self.rows[self.filled : self.filled + stop - at, :] = part if factor == 1 else part * factor
             self.filled += stop - at
             at = stop
             if self.filled == 2 * self.size:
@@ -94,7 +100,7 @@ class FrequentDirections:
     n_features : int
         Width d of the rows.
     n_sketch : int, default 32
-        Rows ℓ of the sketch; the state is a buffer of twice as many.
+        Rows ℓ of the sketch, at least 2; the state is a buffer of twice as many.
 
     Attributes
     ----------
@@ -102,6 +108,11 @@ class FrequentDirections:
         Rows seen.
     error : float
         ``0 ≤ ‖Ax‖² - ‖Bx‖² ≤ error`` for every unit x, so ‖AᵀA - BᵀB‖₂ ≤ `error`, of B = `sketch()`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
 
     See Also
     --------
@@ -112,6 +123,9 @@ class FrequentDirections:
     Deterministic. ``error`` ≤ min over k < ℓ of ‖A - A_k‖_F²/(ℓ - k), and usually far less; that is little on decaying
     spectra, and useless on flat ones, where ℓ > d·σ₂²/σ₁² would be needed. Costs O(ℓ d) a row: an eigenproblem of
     2ℓ × 2ℓ every ℓ rows. State: 2ℓd numbers of float64.
+
+    Rows are kept in a scale of their own, a power of two, so that squares of rows of any size are numbers; `error` and
+    the values of `top` become infinite or zero where float64 has no such number.
 
     References
     ----------
@@ -132,8 +146,9 @@ class FrequentDirections:
 
     def __init__(self, n_features: int, n_sketch: int = 32):
         self.n_features = check_int(n_features, "n_features")
-        self.n_sketch = check_int(n_sketch, "n_sketch")
+        self.n_sketch = check_int(n_sketch, "n_sketch", 2)
         self.n_rows = 0
+        self._exponent: int | None = None  # rows are multiplied by 2**-exponent; None: all of them were zero
         self._state = Directions(self.n_sketch)
 
     def __repr__(self) -> str:
@@ -155,15 +170,56 @@ class FrequentDirections:
         Raises
         ------
         ValueError
-            If the width is wrong or a number is not finite (its place in the stream is named); nothing has changed.
+            If the width is wrong, a number is not finite (its place in the stream is named), or rows are of another
+            array library than those before; nothing has changed.
         TypeError
             If these are no real numbers.
         """
         rows = check_rows(block, "block", self.n_features, self.n_rows, finite=True)
-        if rows is not None:
-            self._state.add(rows)
-            self.n_rows += rows.shape[0]
+        if rows is None:
+            return self
+        self._check_library(rows, "block must be like the rows before it")
+        after = copy.copy(self)
+        if self._state.filled + rows.shape[0] < 2 * self.n_sketch:
+            after._state = replace(self._state)  # of the rows it shares those in use stay as they are
+        else:
+            after._state = self._state.copy()
+        after._take(rows)
+        self.__dict__ = after.__dict__
         return self
+
+    def _check_library(self, rows: Any, wanted: str) -> None:
+        if self._state.rows is not None and rows is not None and type(rows) is not type(self._state.rows):
+            ours, theirs = library_of(self._state.rows, False), library_of(rows, False)
+            if ours != theirs:
+                raise ValueError(f"{wanted}, {ours}, got {theirs}")
+
+    def _take(self, rows: Array) -> None:
+        """Take in rows; each that is far above the scale, and the first that is not zero, chooses another."""
+        n, step = rows.shape[0], 2 * self.n_sketch
+        for start in range(0, n, step):
+            part = rows[start : min(n, start + step), :]
+            self.n_rows += part.shape[0]
+            while part.shape[0]:
+                near = _first_beyond(part, self._limit)
+                self._state.add(part[:near, :], math.ldexp(1.0, -(self._exponent or 0)))
+                part = part[near:, :]
+                if part.shape[0]:
+                    exponent = math.frexp(_peak(part[:1, :]))[1]
+                    self._rescale(0 if abs(exponent) <= _MODERATE else max(-_MOST, min(exponent, _MOST)))
+
+    @property
+    def _limit(self) -> float:
+        """Size of entries beyond which another scale is chosen."""
+        if self._exponent is None:
+            return 0.0
+        return math.inf if self._exponent + _FAR > _MOST else math.ldexp(1.0, self._exponent + _FAR)
+
+    def _rescale(self, exponent: int) -> None:
+        """Bring the state to another scale, which is not smaller."""
+        if self._exponent is not None:
+            self._state.scale(math.ldexp(1.0, self._exponent - exponent))
+        self._exponent = exponent
 
     def _last(self) -> Directions:
         state = self._state.copy()
@@ -180,12 +236,15 @@ class FrequentDirections:
             Its rows; orthogonal after the first shrinking.
         """
         state = self._last()
-        return np.zeros((0, self.n_features)) if state.rows is None else state.used
+        if state.rows is None:
+            return np.zeros((0, self.n_features))
+        with np.errstate(over="ignore"):
+            return state.used * math.ldexp(1.0, self._exponent or 0)
 
     @property
     def error(self) -> float:
         """Upper bound on ‖AᵀA - BᵀB‖₂."""
-        return self._last().delta
+        return float(unscaled(self._last().delta, 2 * (self._exponent or 0)))
 
     def top(self, k: int) -> tuple[Array, np.ndarray]:
         """Return the leading directions of the sketch.
@@ -208,9 +267,11 @@ class FrequentDirections:
             If the sketch has fewer than k rows.
         """
         state = self._last()
+        if not state.filled:
+            raise ValueError("the sketch is empty: update it with rows before asking for its directions")
         k = check_int(k, "k", 1, min(state.filled, self.n_features), "rows of the sketch")
         components, values = state.top(k)
-        return components, values[:k]
+        return components, unscaled(values[:k], 2 * (self._exponent or 0))
 
     def merge(self, other: "FrequentDirections") -> Self:
         """Take in the sketch of another stream; the errors add up.
@@ -228,20 +289,27 @@ class FrequentDirections:
         Raises
         ------
         ValueError
-            If the settings differ.
+            If the settings or the array libraries of the rows differ; nothing has changed.
         """
         if not isinstance(other, FrequentDirections):
             raise TypeError(f"other must be a FrequentDirections, got {type(other).__name__}")
         if (other.n_features, other.n_sketch) != (self.n_features, self.n_sketch):
             raise ValueError(f"only sketches of the same settings can be merged, got {self!r} and {other!r}")
-        self._state.merge(other._state)
-        self.n_rows += other.n_rows
+        self._check_library(other._state.rows, "rows of both sketches must be alike")
+        ours, theirs = self.copy(), other.copy()
+        known = [each._exponent for each in (ours, theirs) if each._exponent is not None]
+        for each in (ours, theirs):
+            if known:
+                each._rescale(max(known))
+        ours._state.merge(theirs._state)
+        ours.n_rows += theirs.n_rows
+        self.__dict__ = ours.__dict__
         return self
 
     def copy(self) -> "FrequentDirections":
         """Return a copy that can go on by itself."""
-        other = FrequentDirections(self.n_features, self.n_sketch)
-        other.n_rows, other._state = self.n_rows, self._state.copy()
+        other = copy.copy(self)
+        other._state = self._state.copy()
         return other
 
     def save(self, path: str | os.PathLike) -> None:
@@ -252,7 +320,8 @@ class FrequentDirections:
         path : str or path-like
             Where to; an older file is replaced at the end alone.
         """
-        state = {"n_features": self.n_features, "n_rows": self.n_rows, "directions": self._state}
+        names = ("n_features", "n_rows", "_exponent", "_state")
+        state = {name: getattr(self, name) for name in names}
         _checkpoint.save(path, "FrequentDirections", state)
 
     @classmethod
@@ -275,6 +344,32 @@ class FrequentDirections:
             If the file is foreign, cut off, altered, or holds something else.
         """
         state = _checkpoint.load(path, "FrequentDirections", (Directions,))
-        made = cls(state["n_features"], state["directions"].size)
-        made.n_rows, made._state = state["n_rows"], state["directions"]
+        made = cls(state["n_features"], state["_state"].size)
+        made.__dict__.update(state)
         return made
+
+
+def unscaled(values: Any, exponent: int) -> np.ndarray:
+    """Return values times 2**exponent, infinite where that is no number."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(values, exponent)
+
+
+def _peak(rows: Any) -> float:
+    """Return the largest modulus among entries of rows, without a temporary of their size."""
+    values = rows.data if is_sparse(rows) else rows
+    if 0 in values.shape:
+        return 0.0
+    if isinstance(values, np.ndarray):  # the quick way, for rows that come one by one
+        return max(float(values.max()), -float(values.min()))
+    xp = namespace(values)
+    return max(float(xp.max(values)), -float(xp.min(values)))
+
+
+def _first_beyond(rows: Any, limit: float) -> int:
+    """Return the place of the first row with an entry of modulus beyond the limit, or the number of rows."""
+    if _peak(rows) <= limit:
+        return rows.shape[0]
+    values = rows.data if is_sparse(rows) else rows
+    place = int(np.argmax(to_numpy(namespace(values).abs(values) > limit)))
+    return place // rows.shape[1] if not is_sparse(rows) else int(np.searchsorted(rows.indptr, place, "right")) - 1

@@ -44,17 +44,23 @@ class Intake:
         if self._views != [id(row) for row in self.heavy]:
             if any(row.roots[0] != 1 for row in self.heavy):
                 return None
-            rows = np.concatenate([row.rows for row in self.heavy])
-            self.heavy = [Block(rows[i : i + 1, :], row.energies, row.roots) for i, row in enumerate(self.heavy)]
-            self._views = [id(row) for row in self.heavy]
+            rows, energies = np.concatenate([row.rows for row in self.heavy]), self.heavy_energies.copy()
+            self._view(rows, energies)
         return self.heavy[0].rows.base
 
     def replace(self, slots: np.ndarray, rows: np.ndarray, energies: np.ndarray, index: np.ndarray) -> None:
         """Put rows of weight one into slots, and take over energies and places of all."""
-        for i, slot in enumerate(slots.tolist()):
-            self.heavy[slot] = Block(rows[i : i + 1, :].copy(), energies[slot : slot + 1].copy(), np.ones(1))
-            self._views = []
+        if slots.size:  # all anew: a single row left would keep the whole old array alive
+            kept = np.concatenate([row.rows for row in self.heavy])
+            kept[slots] = rows
+            self._view(kept, energies)
         self.heavy_energies, self.heavy_index = energies, index
+
+    def _view(self, rows: np.ndarray, energies: np.ndarray) -> None:
+        """Let the rows kept aside be views of one array."""
+        one = np.ones(1)
+        self.heavy = [Block(rows[i : i + 1, :], energies[i : i + 1], one) for i in range(rows.shape[0])]
+        self._views = [id(row) for row in self.heavy]
 
     def scale(self, factor: float, root: float = 1.0) -> None:
         """Multiply all rows by a power of two, and the roots of their weights by another."""

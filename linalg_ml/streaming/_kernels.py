@@ -207,19 +207,19 @@ def _advance_cases():
         means = (0.1 * rng.standard_normal(d), X.mean(axis=0)) if centred else (X[0, :0], X[0, :0])
         yield (
             V, S, Y.T @ Y, Y.T @ X, np.sum(X * X, axis=1), means[0], 50.0, means[1], 32.0, 0.5 * float(S.sum()),
-            np.empty((0, d)),
+            1.0 + size % 2, np.empty((0, d)),
         )  # fmt: skip
     V, none = np.eye(3, 12), np.empty(0)
     gram, products = np.diag([3.0, 2.0, 0.0]), np.diag([3.0, 2.0, 0.0]) @ V
     for spare in range(3):
-        arguments = (V, np.array([9.0, 4.0, 0.0]), gram, products, np.full(3, 2.0), none, 0.0, none, 3.0, 12.0)
+        arguments = (V, np.array([9.0, 4.0, 0.0]), gram, products, np.full(3, 2.0), none, 0.0, none, 3.0, 12.0, 1.0)
         yield *arguments, np.random.default_rng(11).standard_normal((spare, 12))
 
 
 @kernel(cases=_advance_cases, versions=("numba",))
 def advance(
     V: Array, S: np.ndarray, gram: np.ndarray, products: Array, energies: np.ndarray, mean: Array, weight: float,
-    own_mean: Array, own_weight: float, energy: float, spare: Array,
+    own_mean: Array, own_weight: float, energy: float, spread: float, spare: Array,
 ) -> tuple[Array, np.ndarray, np.ndarray, Array, np.ndarray]:  # fmt: skip
     """Return the directions (l, d) and their energies after a block, which directions are those of `spare`, the mean of
     all rows, their energy, and the sums of energies and of squared energies of the block.
@@ -237,8 +237,10 @@ def advance(
     own_mean, own_weight : array and float
         Those of the block.
     energy : float
-        Squared norm of all rows before it. What directions do not hold is spread evenly over all others, and taken off
-        before directions turn.
+        Squared norm of all rows before it. What the directions do not hold lies in the others; the energy of one of
+        these, times `spread` and at most that of the last direction, is taken off before the directions turn.
+    spread : float
+        At least 1; see `tail_spread`.
     spare : array, shape (s, d)
         As in `orthonormal_rows`.
     """
@@ -263,7 +265,7 @@ def advance(
     top = turn[np.arange(size), np.argmax(np.abs(turn), axis=1)]
     turn = np.ascontiguousarray(turn * np.where(top < 0, -1.0, 1.0)[:, None])
     tau = max(0.0, (energy - float(w.sum())) / (d - size)) if d > size else 0.0
-    kept = like(np.maximum(S - tau, 0.0), V)
+    kept = like(np.maximum(S - max(tau, min(spread * tau, float(w[-1]))), 0.0), V)
     W = xp.matmul(like(turn, V), kept[:, None] * V + products)
     V, lost = orthonormal_rows.reference(W, spare)
     return V, np.where(lost, np.minimum(w, tau), w), lost, mean, np.array([energy, own, square])
@@ -282,15 +284,15 @@ def _run_cases():
             X = rng.standard_normal((n, d)) * np.logspace(0.7, 0, d) + (shift if centred else 0)
             S = 1e3 * np.logspace(0.5, 0, size) * d
             state = V, S, mean, 50.0, 1.5 * float(S.sum())
-            yield X.astype(dtype), shift, stored, heap, rng.permutation(heavy), 40, block, *state, 1e9
+            yield X.astype(dtype), shift, stored, heap, rng.permutation(heavy), 40, block, *state, 1.5, 1e9
             X[n // 2] *= 1e6
-            yield X.astype(dtype), shift, stored, heap, rng.permutation(heavy), 40, block, *state, 1e9
+            yield X.astype(dtype), shift, stored, heap, rng.permutation(heavy), 40, block, *state, 1.5, 1e9
 
 
 @kernel(cases=_run_cases, versions=("numba",))
 def take_blocks(
     X: Array, shift: Array, heavy: Array, heap: np.ndarray, index: np.ndarray, first: int, block: int, V: Array,
-    S: np.ndarray, mean: Array, weight: float, energy: float, limit: float,
+    S: np.ndarray, mean: Array, weight: float, energy: float, spread: float, limit: float,
 ) -> tuple:  # fmt: skip
     """Take in whole blocks of a stream: form norms, keep the longest rows aside, and step by `block` rows.
 
@@ -304,7 +306,7 @@ def take_blocks(
         Taken off all rows first.
     heavy, heap, index : arrays, shapes (H, d), (H,) and (H,)
         The rows kept aside, their squared norms and their places; those of X are `first` and so on.
-    V, S, mean, weight, energy
+    V, S, mean, weight, energy, spread
         As in `advance`.
 
     Returns
@@ -349,7 +351,7 @@ def take_blocks(
         patches = xp.stack(patch) if patch else rows[:0, :]
         gram, products, sums = block_products.reference(rows, V, weights, places, patches)
         own = sums[0, :] / float(block) if mean.shape[0] else mean
-        made = advance.reference(V, S, gram, products, light, mean, weight, own, float(block), energy, none)
+        made = advance.reference(V, S, gram, products, light, mean, weight, own, float(block), energy, spread, none)
         if made[2].any():
             break
         V, S, _, mean, fact = made
@@ -362,6 +364,31 @@ def take_blocks(
     slots = np.array(sorted(changed), np.int64)
     fresh = xp.stack([stored[slot] for slot in slots]) if changed else X[:0, :]
     return taken, np.concatenate(norms), slots, fresh, heap, index, V, S, mean, np.array(facts).reshape(taken, 3)
+
+
+def tail_spread(gram: np.ndarray, weights: np.ndarray, n_untracked: int) -> float | None:
+    """Return how unevenly energy lies over the untracked directions: λ̄ / τ, at least 1.
+
+    τ is the mean of their energies λ, and λ̄ = Σλ²/Σλ the mean that a random remainder of the leading direction meets,
+    since it points to where energy is. Products of different rows tell: E ⟨x, x'⟩² = Σλ² for independent rows.
+
+    Parameters
+    ----------
+    gram : array, shape (b, b)
+        Of the rows' remainders outside the tracked directions, which must not know these rows.
+    weights : array, shape (b,)
+        Of the rows.
+    n_untracked : int
+        Number of directions in which the remainders lie.
+    """
+    own = np.diag(gram)
+    total, pairs = float(weights.sum()), float(weights.sum()) ** 2 - float(np.dot(weights, weights))
+    mean = float(own.sum()) / total if total else 0.0
+    if not pairs > 0 or not mean > 0:
+        return None
+    relative = gram / mean
+    squares = float(np.sum(relative * relative)) - float(np.sum(np.diag(relative) ** 2))
+    return max(1.0, n_untracked * squares / pairs)
 
 
 # --- rows one after the other -------------------------------------------------------------------------

@@ -755,7 +755,9 @@ def orthonormal_rows(W, spare):
 
 
 @jit
-def _advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight, energy, spare, out, w, lost, fact):
+def _advance(
+    V, S, gram, products, energies, mean, weight, own_mean, own_weight, energy, spread, spare, out, w, lost, fact
+):
     """Fill out, w and lost, move the mean, and fill `fact`; see the reference."""
     size, d = V.shape
     step = _padded(d, _DOUBLE)
@@ -790,8 +792,9 @@ def _advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight,
         w[j] = max(A[j, j], 0.0)
         total += w[j]
     tau = max(0.0, (energy - total) / (d - size)) if d > size else 0.0
+    tail = max(tau, min(spread * tau, w[size - 1]))
     for j in range(size):
-        _add(M[j * step : j * step + d], max(S[j] - tau, 0.0), V[j])
+        _add(M[j * step : j * step + d], max(S[j] - tail, 0.0), V[j])
     _combine(U, _table(M, size, step), W, step)
     _orthonormal(W, size, step, M, spare, out, lost)
     for j in range(size):
@@ -800,20 +803,38 @@ def _advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight,
     fact[0], fact[1], fact[2] = energy, own, square
 
 
-def advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight, energy, spare):
+def advance(V, S, gram, products, energies, mean, weight, own_mean, own_weight, energy, spread, spare):
     out, w, lost, fact = np.empty(V.shape), np.empty(V.shape[0]), np.zeros(V.shape[0], np.bool_), np.empty(3)
     V, products, spare, own_mean = (np.ascontiguousarray(A) for A in (V, products, spare, own_mean))
     mean = mean.copy()
     _advance(
-        V, S, gram, products, energies, mean, float(weight), own_mean, float(own_weight), float(energy), spare, out, w,
-        lost, fact,
+        V, S, gram, products, energies, mean, float(weight), own_mean, float(own_weight), float(energy), float(spread),
+        spare, out, w, lost, fact,
     )  # fmt: skip
     return out, w, lost, mean, fact
 
 
 @jit
 def _take_blocks(
-    X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, limit, kind, energies, fresh, changed, facts
+    X,
+    shift,
+    heavy,
+    heap,
+    index,
+    first,
+    block,
+    V,
+    S,
+    mean,
+    weight,
+    energy,
+    spread,
+    limit,
+    kind,
+    energies,
+    fresh,
+    changed,
+    facts,
 ):
     """Write to all arrays but X, shift and heavy; return how many blocks were taken. See the reference."""
     size, d = V.shape
@@ -860,7 +881,7 @@ def _take_blocks(
             own[c] = sums[0, c] / block
         lost[:] = False
         new_mean[:] = mean
-        _advance(V, S, gram, products, light, new_mean, weight, own, float(block), energy, none, out, w, lost,
+        _advance(V, S, gram, products, light, new_mean, weight, own, float(block), energy, spread, none, out, w, lost,
                  facts[taken])  # fmt: skip
         if lost.any():
             break
@@ -878,14 +899,14 @@ def _take_blocks(
     return taken
 
 
-def take_blocks(X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, limit):
+def take_blocks(X, shift, heavy, heap, index, first, block, V, S, mean, weight, energy, spread, limit):
     X, heavy, shift = _by_rows(X), _by_rows(heavy), np.ascontiguousarray(shift)
     heap, index, V, S, mean = (A.copy() for A in (heap, index, V, S, mean))
     energies, fresh, changed = np.empty(X.shape[0]), np.empty(heavy.shape, X.dtype), np.zeros(heap.size, np.bool_)
     facts = np.empty((X.shape[0] // block + 1, 3))
     taken = _take_blocks(
-        X, shift, heavy, heap, index, first, block, V, S, mean, float(weight), float(energy), float(limit),
-        _KINDS[X.itemsize], energies, fresh, changed, facts,
+        X, shift, heavy, heap, index, first, block, V, S, mean, float(weight), float(energy), float(spread),
+        float(limit), _KINDS[X.itemsize], energies, fresh, changed, facts,
     )  # fmt: skip
     slots = np.flatnonzero(changed)
     return taken, energies[: taken * block], slots, fresh[slots], heap, index, V, S, mean, facts[:taken]

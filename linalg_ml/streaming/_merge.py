@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._core.arrays import Array, cast, is_sparse, like, namespace
-from ._blocks import Block, to_host
+from .._core.arrays import Array, cast, like, namespace
+from ._blocks import Block, is_csr, to_host, weighed
 from ._intake import Consumer, Intake
 from ._subspace import Subspace, Window, orthonormal_basis
 
@@ -37,6 +37,7 @@ def merge_subspaces(a: Subspace, b: Subspace) -> None:
     a.S = np.maximum(w[::-1][: a.size], 0.0) + parts[0][2] + parts[1][2]
     a.energy, a.weight = energy, a.weight + b.weight
     a.n_blocks, a.n_drawn = a.n_blocks + b.n_blocks, a.n_drawn + b.n_drawn
+    a.spread = (a.spread + b.spread) / 2
     a.first_square += b.first_square
     a.merged = True
     a.windows = _joined_windows(a, a.windows + [replace(window) for window in b.windows])
@@ -55,21 +56,23 @@ def _joined_windows(a: Subspace, windows: list[Window]) -> list[Window]:
         else:
             a.first_square += folded.square
         del windows[least]
-    return [*windows, Window(a.V[0, :])]
+    return [*windows, Window.at(a.V)]
 
 
 def moved(block: Block, step: Array) -> Block:
     """Return rows about another shift: `step` is the old one minus the new one, in the scale of the rows."""
-    if is_sparse(block.rows):
-        shift = -step if block.shift is None else block.shift - step
-        seen, roots = block.rows.astype(np.float64) @ shift, block.roots
-        squares = np.asarray(block.rows.astype(np.float64).power(2).sum(axis=1)).ravel()
-        energies = np.maximum(squares - 2 * roots * seen + roots**2 * float(shift @ shift), 0.0)
-        return replace(block, shift=shift, energies=energies)
+    if is_csr(block.rows):
+        return weighed(block.rows, block.roots, -step if block.shift is None else block.shift - step)
     wide = cast(block.rows, "float64") + like(block.roots, step)[:, None] * step
-    wide = cast(cast(wide, str(block.rows.dtype).rpartition(".")[2]), "float64")
-    energies = to_host(namespace(wide).sum(wide * wide, axis=1))
-    return replace(block, rows=cast(wide, str(block.rows.dtype).rpartition(".")[2]), energies=energies)
+    return weighed(cast(wide, str(block.rows.dtype).rpartition(".")[2]), block.roots)
+
+
+def converted(block: Block, dtype: str) -> Block:
+    """Return rows in a dtype, with the energies they have in it."""
+    if str(block.rows.dtype).rpartition(".")[2] == dtype:
+        return block
+    rows = block.rows.astype(dtype) if is_csr(block.rows) else cast(block.rows, dtype)
+    return weighed(rows, block.roots, block.shift)
 
 
 def merge_heaps(a: Intake, b: Intake, n_rows: int, consume: Consumer) -> None:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._merge import merge_heaps, merge_subspaces, moved
+from ._merge import converted, merge_heaps, merge_subspaces, moved
+from ._rows import library_of
 
 if TYPE_CHECKING:
     from ._stream import TopEigenvectorStream
@@ -18,11 +19,10 @@ def merge(ours: "TopEigenvectorStream", theirs: "TopEigenvectorStream") -> None:
     other = theirs.copy()
     other._release()
     if not ours.n_rows:
-        key = ours._key
         ours.__dict__.update(other.__dict__)
-        ours._key = key
         return
     ours._release()
+    _same_dtype(ours, other)
     _same_scale(ours, other)
     _same_shift(ours, other)
     if ours._plan.method == "subspace":  # type: ignore[union-attr]
@@ -38,12 +38,13 @@ def merge(ours: "TopEigenvectorStream", theirs: "TopEigenvectorStream") -> None:
                 stream._beside.add(stream._beside_intake.flushed())  # type: ignore[union-attr]
         ours._beside.merge(other._beside)
     ours._order.merge(other._order)
+    ours._total += other._total
     ours.n_rows += other.n_rows
     ours._n_pushed = ours.n_rows
 
 
 def _check(ours: "TopEigenvectorStream", theirs: "TopEigenvectorStream") -> None:
-    from ._stream import TopEigenvectorStream, _library
+    from ._stream import TopEigenvectorStream
 
     if not isinstance(theirs, TopEigenvectorStream):
         raise TypeError(f"other must be a TopEigenvectorStream, got {type(theirs).__name__}")
@@ -53,7 +54,7 @@ def _check(ours: "TopEigenvectorStream", theirs: "TopEigenvectorStream") -> None
     if None not in (ours.n_features, theirs.n_features) and ours.n_features != theirs.n_features:
         raise ValueError(f"only streams of one width can be merged, got {ours.n_features} and {theirs.n_features}")
     if ours.n_rows and theirs.n_rows:
-        kinds = [_library(stream._empty, stream._sparse) for stream in (ours, theirs)]
+        kinds = [library_of(stream._empty, stream._sparse) for stream in (ours, theirs)]
         if kinds[0] != kinds[1]:
             raise ValueError(f"only streams of rows of one kind can be merged, got {kinds[0]} and {kinds[1]}")
     method = ours._settings.method
@@ -61,6 +62,15 @@ def _check(ours: "TopEigenvectorStream", theirs: "TopEigenvectorStream") -> None
         raise ValueError(f"streams of method {method!r} cannot be merged: their history is no sum")
     if ours._settings.forget < 1:
         raise ValueError("streams that forget cannot be merged: their rows have no common age")
+
+
+def _same_dtype(ours: "TopEigenvectorStream", other: "TopEigenvectorStream") -> None:
+    """Bring rows that the other stream keeps to our dtype: kernels take rows of one kind."""
+    for intake in (other._intake, other._beside_intake):
+        intake.heavy = [converted(row, ours._dtype) for row in intake.heavy]
+        intake.waiting = [converted(block, ours._dtype) for block in intake.waiting]
+        intake.heavy_energies = np.array([row.energies[0] for row in intake.heavy])
+    other._dtype = ours._dtype
 
 
 def _same_scale(ours: "TopEigenvectorStream", other: "TopEigenvectorStream") -> None:

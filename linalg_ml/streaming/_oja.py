@@ -137,6 +137,6 @@ class Oja:
         value = min(max(value, top), top + delta)
         return Answer(
             vector[None, :], np.array([value]), error, 1.0 if proved <= min(1.0, guarantee) else None,
-            delta / top if top else 0.0, gap, "oja", value_bounds=(top, top + delta),
+            min(1.0, delta / top) if top else 0.0, gap, "oja", value_bounds=(top, top + delta),
             energy=self.energy, mean=self.centring.mean, tracked=components,
         )  # fmt: skip

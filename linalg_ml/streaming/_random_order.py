@@ -8,7 +8,7 @@ import numpy as np
 
 from .._core.arrays import Array, device, like, namespace
 from .._core.random import Stream, normals
-from ._answer import Answer, ratio, rows_answer
+from ._answer import Answer, completed, ratio, rows_answer
 from ._blocks import Block, to_host
 from ._heavy import Heavy, with_heavy
 from ._intake import Intake
@@ -159,7 +159,7 @@ class RandomOrder:
             _, s, Vh = xp.linalg.svd(heavy.rows, full_matrices=False)
             energies = to_host(s) ** 2
             if energies[0] > mu[0]:
-                components, values = Vh, energies
+                components, values = completed(Vh, k), np.append(energies, np.zeros(k))
         values = values[:k].copy()
         values[0] = w[0]
         return Answer(

@@ -86,7 +86,7 @@ def plan(settings: Settings, d: int) -> Plan:
     copies = 2 if _beside(method, settings.order) else 1  # of the rows that wait
     free = memory // (8 * d) - used
     block = min(block, max(size, (free - min(heavy, free // 3)) // copies))
-    return Plan(method, size, block, min(heavy, free - copies * block), 32)
+    return Plan(method, size, block, min(heavy, free - copies * block), max(size, k + 1))
 
 
 def _beside(method: str, order: str) -> bool:
@@ -98,7 +98,7 @@ def _least(method: str, order: str, d: int, size: int, k: int) -> tuple[int, int
     """Return the fewest bytes for a method, and how many rows of its state are neither kept aside nor waiting."""
     if method in ("subspace", "random-order"):
         beside = _beside(method, order)
-        used = 3 * size + _WORDS + beside * (2 * size + 1)
+        used = 3 * size + _WORDS + beside * (2 * max(size, k + 1) + 1)
         return 8 * d * (used + (1 + beside) * size), used
     if method == "exact":
         return 8 * d * (d + 2 + min(d, 32)) + _FIXED, d + 2

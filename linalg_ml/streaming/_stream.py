@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -9,21 +10,21 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from .._core.arrays import Array, cast, check_int, like, namespace, to_numpy
+from .._core.arrays import Array, cast, check_int, compute_dtype, like, namespace, to_numpy
 from .._core.random import RNG, key_of
 from . import _checkpoint
-from ._blocks import LARGE, Block, is_csr
+from ._blocks import LARGE, Block, is_csr, weighed
 from ._centring import Centring
 from ._certified import Frequent
 from ._exact import Exact
 from ._frequent import Directions
 from ._intake import Intake
-from ._kernels import row_energies, shifted_rows
+from ._kernels import shifted_rows
 from ._oja import Oja
 from ._order import OrderTest
 from ._random_order import RandomOrder
 from ._result import TopEigenvectorResult
-from ._rows import check_rows, check_stream_finite, check_weights
+from ._rows import check_rows, check_stream_finite, check_weights, library_of
 from ._settings import Plan, Settings, check_settings, plan
 from ._subspace import Subspace, Window
 
@@ -47,7 +48,7 @@ class TopEigenvectorStream:
     method : {"auto", "subspace", "random-order", "oja", "frequent-directions", "exact"}, default "auto"
         As in `top_eigenvector`.
     order : {"random", "arbitrary"}, default "random"
-        "arbitrary": Frequent Directions run beside, and answer where they know more.
+        "arbitrary": Frequent Directions run beside, and answer where they certainly hold more energy.
     center : bool, default False
         Take rows about their mean, as PCA does; exact in one pass.
     n_oversamples : int, default 7
@@ -135,6 +136,7 @@ class TopEigenvectorStream:
         self._room: np.ndarray | None = None  # the same for NumPy's rows of weight one: the first of it are in use
         self._shift: Any = None
         self._exponent: int | None = None  # rows are multiplied by 2**-exponent
+        self._total = 0.0  # weight of all rows pushed
         self._faded = 0  # and, if the stream forgets, by 2**-faded beyond their weight
         if self.n_features is not None:
             plan(self._settings, self.n_features)
@@ -177,14 +179,13 @@ class TopEigenvectorStream:
         weights = check_weights(sample_weight, rows.shape[0])
         if self._engine is not None:
             self._check_library(rows)
-            rows = rows.astype(self._dtype) if is_csr(rows) else cast(rows, self._dtype)
-        if is_csr(rows) or rows.shape[0] * rows.shape[1] <= _CHUNK // 8:  # small: looked at before it is taken
+        small = is_csr(rows) or rows.shape[0] * rows.shape[1] <= _CHUNK // 8
+        if small:  # looked at before it is taken
+            rows = self._converted(rows)
             check_stream_finite(rows, "block", self.n_rows)
-            self._take(rows, weights, seen=True)
-            return self
         before = self._shared()
         try:
-            self._take(rows, weights, seen=False)
+            self._take(rows, weights, seen=small)
         except BaseException:
             self.__dict__ = before.__dict__
             raise
@@ -207,7 +208,7 @@ class TopEigenvectorStream:
 
     def _check_library(self, rows: Array) -> None:
         """Raise a ValueError if rows are not of the kind of those before: nothing is copied to where it was not."""
-        ours, theirs = _library(self._empty, self._sparse), _library(rows, is_csr(rows))
+        ours, theirs = library_of(self._empty, self._sparse), library_of(rows, is_csr(rows))
         if ours != theirs:
             raise ValueError(f"block must be like the rows before it, {ours}, got {theirs}")
 
@@ -221,20 +222,26 @@ class TopEigenvectorStream:
         Unless rows were `seen` to be finite, they are looked at where they wait; those that are pushed always are.
         """
         if self._engine is None:
-            self._begin(rows)
+            self._begin(self._converted(rows[:1, :]))
         at, end = 0, rows.shape[0]
         while at < end:
             needed = self._until_push() - (self.n_rows - self._n_pushed)
             if self.n_rows > self._n_pushed or end - at < needed:
                 stop = min(end, at + needed)
+                part = self._converted(rows[at:stop, :])
                 if not seen:
-                    check_stream_finite(rows[at:stop, :], "block", self.n_rows)
-                self._hold(rows[at:stop, :], None if weights is None else weights[at:stop])
+                    check_stream_finite(part, "block", self.n_rows)
+                self._hold(part, None if weights is None else weights[at:stop])
             else:
                 stop = at + needed + self._more(rows, end - at - needed)
-                self._push(rows[at:stop, :], None if weights is None else weights[at:stop])
+                part = self._converted(rows[at:stop, :])
+                self._push(part, None if weights is None else weights[at:stop])
                 self.n_rows += stop - at
             at = stop
+
+    def _converted(self, rows: Array) -> Array:
+        """Return rows in the dtype of the stream, or of the first of it."""
+        return cast(rows, self._dtype or compute_dtype(rows.dtype, "block", complex_ok=False))
 
     def _until_push(self) -> int:
         """Return how many rows are pushed at once: those of the shift, then what fills a block."""
@@ -243,10 +250,11 @@ class TopEigenvectorStream:
 
     def _more(self, rows: Array, left: int) -> int:
         """Return how many rows beyond a block to take at once: whole blocks that stay in cache."""
-        if self._settings.center and self._shift is None:
-            return 0
+        if self._settings.forget < 1 or (self._settings.center and self._shift is None):
+            return 0  # one block at a time, so that the state fades at the same rows whatever the portions
         block = self._intake.block_size
-        chunk = _FLOW if self._flows(rows) else _CHUNK
+        whole = type(rows) is np.ndarray and rows.dtype == self._dtype and rows.flags.c_contiguous
+        chunk = _FLOW if whole and self._flows(rows) else _CHUNK
         most = 16 * block if is_csr(rows) else chunk // (rows.shape[1] * np.dtype(self._dtype).itemsize)
         return max(0, min(left, most - block)) // block * block
 
@@ -267,7 +275,7 @@ class TopEigenvectorStream:
             "exact": lambda: Exact(d, center),
         }[chosen.method]()
         if self._settings.order == "arbitrary" and chosen.method == "subspace":
-            self._beside = Frequent(d, Centring(center), Directions(size))
+            self._beside = Frequent(d, Centring(center), Directions(chosen.n_sketch))
             self._beside_intake = Intake(chosen.block_size, 0)
 
     def _hold(self, rows: Array, weights: np.ndarray | None) -> None:
@@ -346,10 +354,13 @@ class TopEigenvectorStream:
         """Take in whole blocks, and return the rows from the first one on that is out of the ordinary."""
         block, limit = self._intake.block_size, _FAR if self._dtype == "float64" else LARGE
         while rows.shape[0] >= block:
-            asked = min(rows.shape[0] // block, self._engine.until_window)
+            asked = min(rows.shape[0] // block, self._engine.until_window - 1)
+            if not asked:  # a window opens, and more than a step is due
+                break
             energies = self._engine.run(rows[: asked * block, :], self._shift, self._intake, self._n_pushed, limit)
             self._order.add(energies)
             self._n_pushed += energies.size
+            self._total += energies.size
             rows = rows[energies.size :, :]
             if energies.size < asked * block:
                 break
@@ -371,6 +382,7 @@ class TopEigenvectorStream:
             block = self._working(rows)
         self._order.add(block.energies)
         roots = self._roots(first, n, weights)
+        self._count(n, roots)
         if roots is not None:
             factors = roots.astype(self._dtype)
             weighted = (
@@ -380,9 +392,25 @@ class TopEigenvectorStream:
             )
             block = replace(block, rows=weighted, energies=block.energies * roots**2, roots=roots)
         self._n_pushed += n
-        self._intake.push(block, first, self._engine.add)
+        self._intake.push(block, first, self._consume)
         if self._beside is not None:
             self._beside_intake.push(block, first, self._beside.add)
+
+    def _consume(self, block: Block) -> None:
+        """Take in light rows."""
+        self._engine.add(block)
+        if isinstance(self._engine, Subspace):
+            self._engine.learn(self._intake)
+
+    def _count(self, n: int, roots: np.ndarray | None) -> None:
+        """Add up weights, those of a block by themselves, so that the bits do not depend on the portions."""
+        if roots is None:
+            self._total += n
+            return
+        block = self._intake.block_size
+        for start in range(-(-n // block) * -block + n, n, block):
+            part = roots[max(start, 0) : start + block]
+            self._total += float(np.dot(part, part))
 
     def _push_blocks(self, rows: Array, weights: np.ndarray | None) -> None:
         at = 0
@@ -398,11 +426,11 @@ class TopEigenvectorStream:
                 rows = rows * factor
         ones = _ones(rows.shape[0])
         if is_csr(rows):
-            return _sparse_block(rows, self._shift, ones)
+            return weighed(rows, ones, self._shift)
         if self._shift is not None:
             moved, energies = shifted_rows(rows, self._shift)
             return Block(moved, energies, ones)
-        return Block(rows, row_energies(rows), ones)
+        return weighed(rows, ones)
 
     def _rescale(self, rows: Array) -> None:
         """Choose a new scale for rows far above those seen, and bring the state to it."""
@@ -422,6 +450,7 @@ class TopEigenvectorStream:
             step -= 500
 
     def _scale_state(self, factor: float, root: float = 1.0) -> None:
+        self._total *= root**2
         for intake, engine in ((self._intake, self._engine), (self._beside_intake, self._beside)):
             if engine is not None:
                 engine.scale(factor, root)
@@ -467,9 +496,28 @@ class TopEigenvectorStream:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("the stream is empty: update it with rows before asking for its result")
+        return self._final()._finish(self.memory_used)
+
+    def _final(self) -> "TopEigenvectorStream":
+        """Return a copy that has pushed all rows, and is not to go on."""
         final = self._shared()
         final._release()
-        return final._finish(self.memory_used)
+        return final
+
+    def _weight(self) -> float:
+        """Return the weight of all rows, of which the values are sums."""
+        from ._finish import age
+
+        final = self._final()
+        return math.ldexp(final._total * 2.0 ** (age(final) % 1), math.floor(age(final)))
+
+    def _scaled_result(self) -> tuple[TopEigenvectorResult, int]:
+        """Return the result for rows multiplied by 2**-e, mean included, of which energies are numbers, and e."""
+        final = self._final()
+        exponent, final._exponent = final._exponent or 0, 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # given with the result itself
+            return final._finish(self.memory_used), exponent
 
     def _finish(self, memory: int) -> TopEigenvectorResult:
         from ._finish import finished
@@ -478,8 +526,7 @@ class TopEigenvectorStream:
         answer = self._engine.answer(self._intake, k)
         if self._beside is not None:
             other = self._beside.answer(self._beside_intake, k)
-            if other.values[0] > answer.values[0]:
-                other.heavy_indices, other.saturated = np.empty(0, np.int64), False
+            if self._beside.holds_more(answer.components[0, :]):
                 answer = other
         return finished(self, answer, memory)
 
@@ -603,11 +650,6 @@ def _exponent(rows: Array, least: int) -> int | None:
     return exponent if abs(exponent) > least else 0
 
 
-def _library(rows: Array, sparse: bool) -> str:
-    name = namespace(rows.data if is_csr(rows) else rows).__name__.rpartition(".")[2]
-    return ("sparse, of " if sparse else "of ") + name
-
-
 def _stacked(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
@@ -616,22 +658,25 @@ def _stacked(parts: list[Any]) -> Any:
     return namespace(parts[0]).concat(parts, axis=0)
 
 
-def _sparse_block(rows: Any, shift: Any, ones: np.ndarray) -> Block:
-    wide = rows.astype(np.float64)
-    energies = np.asarray(wide.multiply(wide).sum(axis=1), np.float64).ravel()
-    if shift is not None:
-        energies = np.maximum(energies - 2 * (wide @ shift) + float(shift @ shift), 0.0)
-    return Block(rows, energies, ones, shift)
-
-
 def _bytes(value: Any) -> int:
-    """Return the bytes of all arrays in a nested state."""
+    """Return the bytes of all arrays in a nested state; of a view, those of what it keeps alive."""
+    arrays: dict[int, int] = {}
+    _collect(value, arrays)
+    return sum(arrays.values())
+
+
+def _collect(value: Any, arrays: dict[int, int]) -> None:
+    """Put identities and bytes of arrays into a dict."""
     if isinstance(value, dict):
-        return sum(_bytes(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_bytes(item) for item in value)
-    if is_csr(value):
-        return value.data.nbytes + value.indices.nbytes + value.indptr.nbytes
-    if hasattr(value, "__dataclass_fields__"):
-        return _bytes(vars(value))
-    return int(getattr(value, "nbytes", 0))
+        for item in value.values():
+            _collect(item, arrays)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, arrays)
+    elif is_csr(value):
+        _collect([value.data, value.indices, value.indptr], arrays)
+    elif hasattr(value, "__dataclass_fields__"):
+        _collect(vars(value), arrays)
+    elif hasattr(value, "nbytes"):
+        owner = value.base if isinstance(getattr(value, "base", None), np.ndarray) else value
+        arrays[id(owner)] = int(owner.nbytes)

@@ -1,28 +1,31 @@
 """Tail-corrected streaming subspace iteration: the history of a stream as a few directions with their energies.
 
-One block adds its rows' energy to the tracked directions, and what the untracked directions are known to hold on
-average, `tau`, is taken off before the directions turn. Without this correction the error is of first order d/n; with
-it, on a flat tail, of second.
+One block adds its rows' energy to the tracked directions, and what an untracked direction holds is taken off before the
+directions turn. Without this correction the error is of first order d/n; with it, on a flat tail, of second. Where the
+tail is not flat, the energy that counts is that of the directions in which chance moves the leading one: the mean by
+energy, not the mean `tau`. It is found from products of different rows (`tail_spread`).
 """
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from .._core.arrays import Array, device, like, namespace
+from .._core.arrays import Array, cast, device, like, namespace
 from .._core.random import Stream, normals
 from ._answer import Answer, ratio, rows_answer
-from ._blocks import Block, to_host
+from ._blocks import Block, is_csr, to_host
 from ._heavy import Heavy, with_heavy
 from ._intake import Intake
-from ._kernels import advance, orthonormal_rows, take_blocks
+from ._kernels import advance, orthonormal_rows, tail_spread, take_blocks
 
 _WINDOWS = 12
 _LIGHT = 0.02  # of the leading energy: a stored row below it joins the light ones in the end
 _FAR_LONGER = 4  # times the squared norm of a light row
+_SAMPLE = 64  # rows of a block whose products tell how uneven the tail is
+_OUTSIDE = 0.1  # share of the leading direction of the rows kept aside: above it, it is tracked
 
 
 @dataclass
@@ -32,6 +35,11 @@ class Window:
     direction: Array
     energy: float = 0.0
     square: float = 0.0
+
+    @classmethod
+    def at(cls, V: Array) -> "Window":
+        """Return a window that opens: a copy, since a view would keep all directions of this time alive."""
+        return cls(namespace(V).asarray(V[0, :], copy=True))
 
 
 @dataclass
@@ -47,6 +55,7 @@ class Subspace:
     energy: float = 0.0  # F, of light rows
     weight: float = 0.0  # of light rows: their number, if they are not weighted
     mean: Any = None  # of light rows, beyond the shift
+    spread: float = 1.0  # of the untracked energies, as in `tail_spread`
     n_blocks: int = 0
     n_drawn: int = 0
     first_square: float = 0.0  # Q0
@@ -66,6 +75,11 @@ class Subspace:
         rest = self.n_features - self.size
         return max(0.0, (self.energy - float(self.S.sum())) / rest) if rest else 0.0
 
+    @property
+    def tail(self) -> float:
+        """Energy of light rows along what a random remainder of the leading direction points to."""
+        return max(self.tau, min(self.spread * self.tau, float(self.S[-1])))
+
     # --- a block --------------------------------------------------------------------------------------
 
     def add(self, block: Block) -> None:
@@ -73,6 +87,8 @@ class Subspace:
         if self.V is None:
             self._first(block.widened())
         else:
+            if self.until_window == 1:
+                self._measure(block.whole())
             self._next(block if block.safe() else block.widened())
         self.n_blocks += 1
         if self.n_blocks & (self.n_blocks - 1) == 0:
@@ -82,11 +98,7 @@ class Subspace:
         xp = namespace(block.like)
         self.weight = block.weight
         self.mean = block.mean() if self.center else xp.zeros(self.n_features, dtype=xp.float64)
-        gram, roots = to_host(block.gram()), block.roots
-        if self.center:
-            seen = to_host(block.times(self.mean[None, :]))[:, 0]
-            cross = np.outer(seen, roots)
-            gram = gram - cross - cross.T + np.outer(roots, roots) * float(xp.sum(self.mean * self.mean))
+        gram, roots = self._gram(block), block.roots
         self.energy = float(np.trace(gram))
         self.first_square = float(np.dot(block.energies, block.energies))
         energies, U = np.linalg.eigh(gram)
@@ -102,13 +114,60 @@ class Subspace:
         self.V, lost = self._reseeded(lambda spare: orthonormal_rows(V, spare), V[:0, :])
         self.S = np.where(lost, 0.0, S)
 
+    def _gram(self, block: Block) -> np.ndarray:
+        """Return XXᵀ about the mean, on the host."""
+        gram = to_host(block.gram())
+        if not self.center:
+            return gram
+        seen = to_host(block.times(self.mean[None, :]))[:, 0]
+        cross = np.outer(seen, block.roots)
+        square = float(namespace(self.mean).sum(self.mean * self.mean))
+        return gram - cross - cross.T + np.outer(block.roots, block.roots) * square
+
+    def _measure(self, block: Block) -> None:
+        """Look how uneven the tail is, at rows that the directions do not know; earlier looks count half."""
+        if self.size == self.n_features:
+            return
+        block = block.part(0, min(block.n_rows, _SAMPLE))
+        block = replace(block, rows=cast(block.rows, "float64") if not is_csr(block.rows) else block.rows)
+        seen = to_host(block.times(self.V))
+        if self.center:
+            seen = seen - np.outer(block.roots, to_host(namespace(self.V).matmul(self.V, self.mean)))
+        found = tail_spread(self._gram(block) - seen @ seen.T, block.roots**2, self.n_features - self.size)
+        if found is not None:
+            self.spread = found if self.n_blocks == 1 else (self.spread + found) / 2
+
+    def learn(self, intake: Intake) -> None:
+        """Where a window opens, track the leading direction of the rows kept aside if it beats the last one.
+
+        It may lead all rows when these are put back, and the answer then needs the light rows' energy along it.
+        """
+        if self.V is None or not intake.heavy or self.n_blocks & (self.n_blocks - 1):
+            return
+        rows = intake.stored(np.arange(len(intake.heavy)))
+        w, U = np.linalg.eigh(to_host(rows.gram()))
+        if not w[-1] > 0:
+            return
+        xp = namespace(self.V)
+        leading = like(np.ascontiguousarray(U[:, -1:]), rows.like, _dtype(rows))
+        leading = rows.widened().transposed_times(leading)[0, :] / float(w[-1]) ** 0.5
+        outside = leading - xp.matmul(xp.matmul(self.V, leading), self.V)
+        share = float(xp.sum(outside * outside))
+        if share > _OUTSIDE and share * float(w[-1]) > float(self.S[-1]):
+            energies = np.append(self.S[:-1], min(self.S[-1], self.tau))
+            others = self.V[:-1, :]
+            for _ in range(2):
+                outside = outside - xp.matmul(xp.matmul(others, outside), others)
+            self.V = xp.concat([others, (outside / xp.linalg.vector_norm(outside))[None, :]], axis=0)
+            self.S = energies
+
     def _next(self, block: Block) -> None:
         gram, products, own = block.products(self.V, self.center)
         V, S, weight, energy = self.V, self.S, self.weight, self.energy
         mean, own = (self.mean, own) if self.center else (V[0, :0], V[0, :0])
         self.V, self.S, _, mean, facts = self._reseeded(
             lambda spare: advance(
-                V, S, gram, products, block.energies, mean, weight, own, block.weight, energy, spare
+                V, S, gram, products, block.energies, mean, weight, own, block.weight, energy, self.spread, spare
             ), V[:0, :]
         )  # fmt: skip
         self.weight += block.weight
@@ -131,12 +190,13 @@ class Subspace:
         return (1 << self.n_blocks.bit_length()) - self.n_blocks
 
     def run(self, rows: Array, shift: Array | None, intake: Intake, first: int, limit: float) -> np.ndarray:
-        """Take in at most `until_window` blocks of dense rows, and return squared norms of the rows taken."""
+        """Take in fewer than `until_window` blocks of dense rows, and return squared norms of the rows taken."""
         none = self.V[0, :0]
         heavy = intake.stacked() if intake.heavy else rows[:0, :]
         taken, energies, slots, fresh, heap, index, V, S, mean, facts = take_blocks(
             rows, none if shift is None else shift, heavy, intake.heavy_energies, intake.heavy_index, first,
-            intake.block_size, self.V, self.S, self.mean if self.center else none, self.weight, self.energy, limit,
+            intake.block_size, self.V, self.S, self.mean if self.center else none, self.weight, self.energy,
+            self.spread, limit,
         )  # fmt: skip
         if not taken:
             return energies
@@ -146,8 +206,6 @@ class Subspace:
             self._count(fact)
         self.weight += taken * intake.block_size
         self.n_blocks += taken
-        if self.n_blocks & (self.n_blocks - 1) == 0:
-            self._open_window()
         return energies
 
     def _reseeded(self, step: Callable[[Array], tuple], spare: Array) -> tuple:
@@ -217,9 +275,9 @@ class Subspace:
         directions = xp.matmul(like(np.ascontiguousarray(U.T), Q), Q)
         in_light = float(min(1.0, np.sum((P @ U[:, 0]) ** 2)))
         known, unknown, turned = self._history()
-        flow = (in_light * known + (1 - in_light) * unknown) * np.sqrt(tau * max(float(self.S[-1]), tau))
+        flow = 5 * (in_light * known + (1 - in_light) * unknown) * self.tail / (self.energy or 1.0)
         gap = float(w[0] - w[1]) if w.size > 1 else float(w[0])
-        error = min(1.0, 5 * flow / (self.energy or 1.0) / gap**2 + 1e-15) if gap > 0 else 1.0
+        error = min(1.0, flow / gap**2 + in_light * self._drift(unknown) + 1e-15) if gap > 0 else 1.0
         whole = self.size == self.n_features  # nothing was ever left out
         correction = 0.0 if whole else in_light * max(0.0, float(self.S[0]) - tau) * turned
         values = w[:k] + tau
@@ -231,10 +289,30 @@ class Subspace:
             tail=tau, tracked=directions, correction=correction,
         )  # fmt: skip
 
+    def _drift(self, square: float) -> float:
+        """Bound what is left since untracked energies λ are not all as the `tail` t that is taken off.
+
+        Along such a direction the rows of the past count s^(a-1) times what those of today do, s being their place in
+        the stream from 0 to 1 and a = (S₁ - λ)/(S₁ - t), where the exact answer counts all alike. The mean square of
+        the difference is (1-a)²/a² ∫ s^(2a-2) ds of what chance moves along the direction, S₁λ/(S₁ - λ)² Σ|x|⁴/F². The
+        sum of λ(λ - t)² is at most Σλ · t(S_l - t), for no λ is above S_l and their mean by energy is t.
+        """
+        if self.size == self.n_features:
+            return 0.0
+        first, last, tail = float(self.S[0]), max(float(self.S[-1]), self.tail), self.tail
+        if not first > last:
+            return 1.0
+        power = 2 * (first - last) / (first - tail) - 1
+        start = 1.0 / max(self.n_blocks, 2)
+        remembered = -np.log(start) if abs(power) < 1e-9 else (1 - start**power) / power
+        rest = (self.n_features - self.size) * self.tau
+        uneven = rest * tail * (last - tail) / ((first - last) * (first - tail)) ** 2
+        return first * uneven * float(remembered) * square / (self.energy or 1.0) ** 2
+
     # --- windows --------------------------------------------------------------------------------------
 
     def _open_window(self) -> None:
-        self.windows.append(Window(self.V[0, :]))
+        self.windows.append(Window.at(self.V))
         if len(self.windows) > _WINDOWS:
             oldest = self.windows.pop(0)
             self.first_square += oldest.square

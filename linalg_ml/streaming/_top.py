@@ -17,6 +17,8 @@ from ._result import TopEigenvectorResult
 from ._stream import TopEigenvectorStream
 from ._subspace import orthonormal_basis
 
+_AT_ONCE = 2**25  # bytes of rows in memory
+
 
 def top_eigenvector(
     rows: Any,
@@ -50,7 +52,8 @@ def top_eigenvector(
         "oja": a grid of learning rates, any order [2]_, one direction. "frequent-directions": a deterministic sketch
         with a certificate, any order.
     order : {"random", "arbitrary"}, default "random"
-        "arbitrary": Frequent Directions run beside "subspace" and answer where they know more.
+        "arbitrary": Frequent Directions, 32 rows or as many as `max_memory` allows, run beside "subspace" and answer
+        where they certainly hold more energy.
     center : bool, default False
         Take rows about their mean, exactly.
     sample_weight : array, shape (n,), optional
@@ -121,14 +124,16 @@ def top_eigenvector(
         block_size=block_size, max_heavy=max_heavy, max_memory=max_memory, rng=rng,
     )  # fmt: skip
     source = as_rows(rows, "rows", complex_ok=False)
-    again = hasattr(rows, "shape") or is_sparse(rows)
+    if len(source.shape) != 2:
+        raise ValueError(f"rows must be 2-d, or an iterable of rows or blocks, got an array of shape {source.shape}")
+    again = source.shape[0] is not None
     if certify and not again:
         raise ValueError("certify=True reads the rows twice, which an iterable does not allow; give an array")
-    weights = _weights(sample_weight, source, again)
+    weights = _weights(sample_weight, source)
     if is_dask_array(rows):
         stream = source.map_reduce(lambda block, at: _of_block(stream, block, at, weights), _merged)
     else:
-        for at, block in progress(source.blocks(stream._settings.block_size), "rows", verbose=verbose):
+        for at, block in progress(source.blocks(_portion(rows, stream)), "rows", verbose=verbose):
             stream.update(block, None if weights is None else weights[at : at + block.shape[0]])
     if not stream.n_rows:
         raise ValueError("rows is empty: at least one row is needed")
@@ -136,14 +141,22 @@ def top_eigenvector(
     return certified(result, stream, source, weights) if certify else result
 
 
-def _weights(sample_weight: Any, source: Rows, again: bool) -> np.ndarray | None:
+def _portion(rows: Any, stream: TopEigenvectorStream) -> int:
+    """Return the multiple of which rows are handed over: many at once where that copies nothing."""
+    block = stream._settings.block_size
+    plain = type(rows) is np.ndarray and rows.dtype in (np.float32, np.float64) and rows.ndim == 2
+    return block * max(1, _AT_ONCE // (block * rows[:1].nbytes)) if plain and rows.size else block
+
+
+def _weights(sample_weight: Any, source: Rows) -> np.ndarray | None:
     from ._rows import check_weights
 
     if sample_weight is None:
         return None
-    if not again or source.shape[0] is None:
+    n_rows = source.shape[0]
+    if n_rows is None:
         raise ValueError("sample_weight needs rows of known number; give an array, or use TopEigenvectorStream.update")
-    return check_weights(sample_weight, source.shape[0])
+    return check_weights(sample_weight, n_rows)
 
 
 def _of_block(empty: TopEigenvectorStream, block: Array, at: int, weights: np.ndarray | None) -> TopEigenvectorStream:

@@ -43,6 +43,14 @@ def powerspec(n, d, p, seed, dtype=np.float32):
     return (X @ Q.T.astype(np.float32)).astype(dtype, copy=False)
 
 
+def equal(n, d, g, R, seed, dtype=np.float32):
+    """Return rows of g strong directions, of which one has R times the energy of the others, and little noise."""
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.standard_normal((d, g)))
+    X = (rng.standard_normal((n, g)) * np.append(np.sqrt(9 * R), np.full(g - 1, 3.0))) @ Q.T
+    return (X + 0.1 * rng.standard_normal((n, d))).astype(dtype)
+
+
 def hard(n, d, k, seed):
     """Return k rows e₀ among many tiny rows that give every other direction energy 1: no fixed Oja rate finds e₀."""
     rng = np.random.default_rng(seed)
@@ -93,6 +101,8 @@ FAMILIES = {
     "1/j": lambda n, d, seed: powerspec(n, d, 1, seed),
     "1/√j": lambda n, d, seed: powerspec(n, d, 0.5, seed),
     "1/j²": lambda n, d, seed: powerspec(n, d, 2, seed),
+    "equal 11": lambda n, d, seed: equal(n, d, 11, 4, seed),
+    "equal 21": lambda n, d, seed: equal(n, d, 21, 2, seed),
     "split 8": lambda n, d, seed: split(n, d, 8, 20, seed),
 }
 

@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pandas import DataFrame
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -78,6 +79,35 @@ def test_in_place_of_incremental_pca():
     assert_allclose(ours.mean_, theirs.mean_)
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+def test_covariance_and_precision(whiten):
+    iris = load_iris().data
+    for rows, k in ((X, 5), (iris, 1), (iris, 3), (iris, 4)):
+        expected, pca = PCA(k, svd_solver="full").fit(rows), StreamingPCA(k, whiten=whiten, random_state=0).fit(rows)
+        covariance, precision = pca.get_covariance(), pca.get_precision()
+        assert_allclose(covariance, expected.get_covariance(), atol=1e-10)
+        assert_allclose(precision, expected.get_precision(), rtol=1e-8, atol=1e-10)
+        assert_allclose(covariance @ precision, np.eye(rows.shape[1]), atol=1e-10)
+    assert_allclose(covariance, np.cov(iris.T))
+    scaled = StreamingPCA(2, whiten=whiten, random_state=0).fit(np.ldexp(iris, 300))
+    plain = StreamingPCA(2, whiten=whiten, random_state=0).fit(iris)
+    assert_allclose(np.ldexp(scaled.get_covariance(), -600), plain.get_covariance())
+    assert_allclose(np.ldexp(scaled.get_precision(), 600), plain.get_precision())
+    narrow = StreamingPCA(2, random_state=0).fit(iris.astype(np.float32))
+    assert narrow.get_covariance().dtype == narrow.get_precision().dtype == np.float32
+    thin = StreamingPCA(2, random_state=0).fit(sparse.csr_array(iris))
+    assert_allclose(thin.get_covariance(), plain.get_covariance())
+
+
+def test_no_precision_where_there_is_no_variance():
+    flat = np.random.default_rng(0).standard_normal((500, 3)) @ np.random.default_rng(1).standard_normal((3, 10))
+    for k in (3, 7, 10):
+        pca = StreamingPCA(k, random_state=0).fit(flat)
+        assert_allclose(pca.get_covariance(), np.cov(flat.T), atol=1e-12)
+        with pytest.raises(np.linalg.LinAlgError, match="no variance"):
+            pca.get_precision()
+
+
 # --- portions ---------------------------------------------------------------------------------------------
 
 
@@ -111,7 +141,6 @@ def test_one_row_first():
 def test_attributes_follow_the_rows():
     pca = StreamingPCA(1, random_state=0).partial_fit(WIDE[:1000])
     first = pca.components_
-    assert pca.components_ is first
     pca.partial_fit(WIDE[1000:])
     assert not np.array_equal(pca.components_, first)
     pca.fit(WIDE[:1000])
@@ -171,6 +200,58 @@ def test_weights():
 
 
 @pytest.mark.parametrize("rows", [X, WIDE], ids=["exact", "subspace"])
+def test_equal_weights_are_none(rows):
+    plain = StreamingPCA(2, whiten=True, random_state=0).fit(rows)
+    for weight in (100, 1e-3):
+        pca = StreamingPCA(2, whiten=True, random_state=0).fit(rows, sample_weight=np.full(len(rows), weight))
+        for name in ("explained_variance_", "explained_variance_ratio_", "noise_variance_", "mean_"):
+            assert_allclose(getattr(pca, name), getattr(plain, name), rtol=1e-9)
+        assert_allclose(pca.get_covariance(), plain.get_covariance(), atol=1e-9)
+        assert_allclose(pca.singular_values_, np.sqrt(weight) * plain.singular_values_)
+        assert_allclose(pca.transform(rows), plain.transform(rows), atol=1e-7)
+
+
+@pytest.mark.parametrize("d", [4, 250])
+def test_variance_under_forgetting(d):
+    rows = np.random.default_rng(0).standard_normal((20000, d)) * np.append(3, np.ones(d - 1))
+    pca = StreamingPCA(1, forget=0.9, whiten=True, random_state=0).fit(rows)
+    assert_allclose(pca.explained_variance_, 9, rtol=0.2)
+    assert_allclose(pca.noise_variance_, 1, rtol=0.1)
+    assert_allclose(pca.transform(rows).std(), 1, rtol=0.1)
+    assert_allclose(pca.explained_variance_ratio_, 9 / (8 + d), rtol=0.2)
+
+
+def test_portions_without_weight():
+    pca, other = (StreamingPCA(2, random_state=0).partial_fit(X[:900]) for _ in range(2))
+    assert pca.partial_fit(X[900:], sample_weight=np.zeros(897)) is pca
+    assert pca.n_samples_seen_ == 1797
+    assert_allclose(pca.components_, other.components_, atol=1e-12)
+    assert_allclose(pca.mean_, other.mean_)
+    first = StreamingPCA(2, random_state=0)
+    for rows, weights in ((X[:9], np.zeros(9)), (X[:9], np.ones(3)), (X[:9], -np.ones(9))):
+        with pytest.raises(ValueError, match="weight"):
+            first.partial_fit(rows, sample_weight=weights)
+    with pytest.raises(NotFittedError):
+        first.transform(X)
+    assert first.partial_fit(WIDE[:7]).n_features_in_ == 250  # of another width: nothing was seen before
+
+
+@pytest.mark.parametrize("rows", [X, WIDE], ids=["exact", "subspace"])
+@pytest.mark.parametrize("exponent", [-900, -600, -350, 350, 600, 900])
+def test_data_of_extreme_scale(rows, exponent):
+    plain = StreamingPCA(2, whiten=True, random_state=0).fit(rows)
+    pca = StreamingPCA(2, whiten=True, random_state=0).fit(np.ldexp(rows, exponent))
+    assert_array_equal(pca.components_, plain.components_)
+    assert_array_equal(pca.explained_variance_ratio_, plain.explained_variance_ratio_)
+    for name, power in (("mean_", 1), ("singular_values_", 1), ("explained_variance_", 2), ("noise_variance_", 2)):
+        with np.errstate(over="ignore", under="ignore"):
+            assert_array_equal(getattr(pca, name), np.ldexp(getattr(plain, name), power * exponent))
+    Y = pca.transform(np.ldexp(rows, exponent))
+    assert_allclose(Y, plain.transform(rows), atol=1e-8)
+    assert_allclose(np.ldexp(pca.inverse_transform(Y), -exponent), plain.inverse_transform(Y), atol=1e-8)
+
+
+@pytest.mark.parametrize("rows", [X, WIDE], ids=["exact", "subspace"])
 def test_sparse(rows):
     rows = np.where(rows > 3, rows, 0)
     dense, thin = (StreamingPCA(2, random_state=0).fit(convert(rows)) for convert in (np.asarray, sparse.csr_array))
@@ -192,10 +273,55 @@ def test_other_namespaces(other_xp):
         pca = StreamingPCA(2, whiten=True, random_state=0).fit(other_xp.asarray(WIDE))
         Y = pca.transform(other_xp.asarray(WIDE))
         back = pca.inverse_transform(Y)
+        covariance, precision = pca.get_covariance(), pca.get_precision()
+        for ask in (pca.transform, pca.inverse_transform):
+            with pytest.raises(ValueError, match=r"must use the same namespace"):
+                ask(WIDE)
     assert isinstance(Y, type(other_xp.asarray(WIDE)))
+    assert type(covariance) is type(precision) is type(Y)
+    assert_allclose(to_numpy(covariance), expected.get_covariance(), atol=1e-8)
+    assert_allclose(to_numpy(precision), expected.get_precision(), atol=1e-8)
+    pca.components_[0, :] = 0
+    pca.mean_[0] = 1e9
+    assert_allclose(to_numpy(pca.components_), expected.components_, atol=1e-8)
+    assert_allclose(to_numpy(pca.mean_), expected.mean_)
     assert_allclose(to_numpy(pca.components_), expected.components_, atol=1e-8)
     assert_allclose(to_numpy(Y), expected.transform(WIDE), atol=1e-6)
     assert_allclose(to_numpy(back), expected.inverse_transform(expected.transform(WIDE)), atol=1e-6)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_coordinates_of_any_kind(whiten):
+    pca = StreamingPCA(2, whiten=whiten, random_state=0).fit(X)
+    Y = pca.transform(X)
+    rows = pca.inverse_transform(Y)
+    for convert in (sparse.csr_array, sparse.csc_matrix, DataFrame, np.ndarray.tolist, np.asfortranarray):
+        assert_allclose(pca.inverse_transform(convert(Y)), rows, atol=1e-9)
+    assert pca.inverse_transform(Y.astype(np.float32)).dtype == np.float32
+    assert pca.inverse_transform(np.ones((3, 2), int)).dtype == np.float64
+
+
+def test_coordinates_that_are_refused():
+    for estimator, width in ((StreamingPCA(2, random_state=0), 2), (TopEigenvector(random_state=0), 1)):
+        estimator.fit(X)
+        wrong = {
+            "NaN": np.full((3, width), np.nan),
+            "infinity": np.full((3, width), np.inf),
+            f"{width} components": np.ones((3, width + 1)),
+            "2D array": np.ones(width),
+            "Complex": np.ones((3, width), complex),
+            "minimum of 1": np.ones((0, width)),
+        }
+        for match, Y in wrong.items():
+            with pytest.raises(ValueError, match=match):
+                estimator.inverse_transform(Y)
+        with pytest.raises(NotFittedError):
+            clone(estimator).inverse_transform(np.ones((3, width)))
+
+
+def test_inverse_of_the_leading_direction():
+    top = TopEigenvector(random_state=0).fit(X)
+    assert_allclose(top.inverse_transform(top.transform(X)), X @ np.outer(top.eigenvector_, top.eigenvector_))
 
 
 # --- as an estimator ----------------------------------------------------------------------------------------
@@ -240,6 +366,49 @@ def test_pickle_and_clone(rows):
     with pytest.raises(NotFittedError):
         fresh.transform(rows)
     assert_array_equal(fresh.fit(rows).components_, pca.components_)
+
+
+@pytest.mark.parametrize("name", ["components_", "mean_", "heavy_indices_", "explained_variance_", "singular_values_"])
+def test_attributes_are_the_callers(name):
+    pca, other = (StreamingPCA(2, method="subspace", whiten=True, random_state=0).fit(WIDE) for _ in range(2))
+    getattr(pca, name)[:] = 0
+    assert_array_equal(getattr(pca, name), getattr(other, name))
+    assert_array_equal(pca.transform(WIDE), other.transform(WIDE))
+
+
+def test_eigenvector_is_the_callers():
+    top = TopEigenvector(random_state=0).fit(WIDE)
+    top.eigenvector_[:] = 0
+    assert_allclose(np.linalg.norm(top.eigenvector_), 1)
+
+
+def test_changed_settings_are_refused():
+    for name, was, now in (("n_components", 2, 5), ("method", "auto", "oja"), ("forget", 1.0, 0.5), ("center", 1, 0)):
+        pca = StreamingPCA(**{"n_components": 2, "center": 1, "random_state": 0, name: was}).partial_fit(X[:900])
+        other = clone(pca).fit(X[900:])
+        pca.set_params(**{name: now})
+        for rows in (X[900:], X[900:901]):  # the short way, too
+            with pytest.raises(ValueError, match=f"{name} was {was!r} .* is {now!r} now"):
+                pca.partial_fit(rows)
+        with pytest.raises(ValueError, match=name):
+            pca.merge(other)
+        with pytest.raises(ValueError, match=name):
+            other.merge(pca)
+        assert pca.n_samples_seen_ == 900
+        pca.set_params(**{name: was}).partial_fit(X[900:])
+        assert pca.n_samples_seen_ == 1797
+    pca.set_params(n_components=3, center=True).fit(X)
+    assert pca.n_components_ == 3
+    top = TopEigenvector(random_state=np.random.default_rng(0)).partial_fit(X[:9]).partial_fit(X[9:])
+    top = pickle.loads(pickle.dumps(top)).partial_fit(X)  # its generator is another object, but the same
+    with pytest.raises(ValueError, match="block_size was 128"):
+        top.set_params(block_size=64).partial_fit(X)
+
+
+def test_whitening_may_be_changed():
+    pca = StreamingPCA(2, random_state=0).partial_fit(X[:900])
+    whitened = pca.set_params(whiten=True).partial_fit(X[900:]).transform(X)
+    assert_allclose(whitened.std(axis=0, ddof=1), 1)
 
 
 def test_not_fitted():

@@ -138,6 +138,8 @@ def test_dtypes_may_differ():
         result = first.copy().merge(second).result()
         assert exact(X).err(result.vector) <= result.error
         assert result.vector.dtype == first.result().vector.dtype
+        more = first.copy().merge(second).update(X[:3000]).update(X[3000:].astype(np.float64))
+        assert exact(np.concatenate([X, X])).err(more.result().vector) <= more.result().error
 
 
 @pytest.mark.filterwarnings("ignore:the leading direction")

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from streaming.streams import exact, heavy, powerspec, spiked, split
 
-from linalg_ml.streaming import top_eigenvector
+from linalg_ml.streaming import TopEigenvectorStream, top_eigenvector
 
 
 def check_split(n, R):
@@ -69,3 +69,12 @@ def test_several_directions():
     V = top_eigenvector(X, method="random-order", n_components=3, rng=0).components.astype(np.float64)
     assert_allclose(V @ V.T, np.eye(3), atol=1e-6)
     assert np.linalg.norm(V - (V @ truth.vectors[:3].T) @ truth.vectors[:3], 2) < 0.2
+
+
+def test_as_many_components_as_asked_for():
+    X = np.random.default_rng(0).standard_normal((900, 40))
+    X[5] *= 1e4
+    result = TopEigenvectorStream(method="random-order", n_components=3, max_heavy=1, rng=0).update(X).result()
+    assert result.components.shape == (3, 40)
+    assert_allclose(result.components @ result.components.T, np.eye(3), atol=1e-12)
+    assert result.values.shape == (3,)

@@ -1,10 +1,12 @@
 """The stream as an object: chunks, results on the way, what it keeps of the caller's arrays, every kind of array."""
 
+import gc
 import hashlib
 import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -250,6 +252,40 @@ def test_max_memory_is_obeyed(method, order, center):
             stream.update(X[start : start + 45, :d])
             assert stream.memory_used <= limit
         assert 0 < stream.result().memory_used <= limit
+
+
+@pytest.mark.parametrize("method", ["subspace", "random-order", "frequent-directions", "oja", "exact"])
+@pytest.mark.filterwarnings("ignore:the leading direction")
+def test_no_more_is_alive_than_is_stated(method):
+    # Views would keep larger arrays alive than they are.
+    rows, limit = np.random.default_rng(0).standard_normal((6000, 400)), 2_000_000 if method == "exact" else 500_000
+    TopEigenvectorStream(method=method, max_memory=limit, rng=0).update(rows).result()  # imports and kernels
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        stream = TopEigenvectorStream(method=method, max_memory=limit, rng=0).update(rows)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held <= stream.memory_used + 150_000  # objects, and what the interpreter caches
+    assert stream.memory_used <= limit
+
+
+@pytest.mark.filterwarnings("ignore:the leading direction")
+@pytest.mark.parametrize("kind", ["int64", "float16", "Fortran"])
+def test_large_blocks_are_converted_in_parts(kind):
+    rows = np.random.default_rng(0).integers(-50, 50, (6000, 400))
+    rows = rows.astype("f8", order="F") if kind == "Fortran" else rows.astype(kind)
+    expected = TopEigenvectorStream(rng=0).update(np.ascontiguousarray(rows, "f4" if kind == "float16" else "f8"))
+    tracemalloc.start()
+    try:
+        stream = TopEigenvectorStream(rng=0).update(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000 < rows.size * 4
+    assert bits(stream.result()) == bits(expected.result())
 
 
 def test_max_memory_chooses_the_method():

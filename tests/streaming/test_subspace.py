@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 from streaming.streams import exact, heavy, powernorm, powerspec, spiked, split
 
 from linalg_ml.streaming import TopEigenvectorStream, top_eigenvector
+from linalg_ml.streaming._kernels import tail_spread
 
 
 @pytest.mark.slow
@@ -36,15 +38,22 @@ def plainly(X, size, block, corrected):
     """Return the leading direction by the algorithm as it is written down: no heap, whole blocks."""
     d = X.shape[1]
     _, s, V = np.linalg.svd(X[:block], full_matrices=False)
-    V, S, F = V[:size], s[:size] ** 2, (X[:block] ** 2).sum()
-    for start in range(block, X.shape[0], block):
+    V, S, F, spread = V[:size], s[:size] ** 2, (X[:block] ** 2).sum(), 1.0
+    for count, start in enumerate(range(block, X.shape[0], block), 2):
         rows = X[start : start + block]
         Y = rows @ V.T
+        if count & (count - 1) == 0:  # how uneven the tail is: from products of remainders of different rows
+            rest = rows[:64] - Y[:64] @ V
+            products = rest @ rest.T
+            mean, squares = np.trace(products) / 64, (products**2).sum() - (np.diag(products) ** 2).sum()
+            found = max(1, (d - size) * squares / (64 * 63) / mean**2)
+            spread = found if count == 2 else (spread + found) / 2
         F += (rows**2).sum()
         w, U = np.linalg.eigh(np.diag(S) + Y.T @ Y)
         w, U = w[::-1], U[:, ::-1]
         tau = max(0, (F - w.sum()) / (d - size)) if corrected else 0
-        W = U.T @ (np.maximum(S - tau, 0)[:, None] * V + Y.T @ rows)
+        tail = max(tau, min(spread * tau, w[-1])) if corrected else 0
+        W = U.T @ (np.maximum(S - tail, 0)[:, None] * V + Y.T @ rows)
         V, S = np.linalg.qr(W.T)[0].T, w
     tau = max(0, (F - S.sum()) / (d - size)) if corrected else 0
     return V[np.argmax(S - tau)]
@@ -55,6 +64,27 @@ def test_is_the_algorithm_as_written_down():
     result = top_eigenvector(X, max_heavy=0, rng=0)
     expected = plainly(X, 8, 128, corrected=True)
     assert_allclose(result.vector * np.sign(result.vector @ expected), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "energies", [np.ones(300), np.arange(1, 301.0) ** -1, np.append(np.full(3, 100.0), np.ones(97))]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_tail_spread(energies, weighted):
+    rng, found = np.random.default_rng(0), []
+    weights = 1.0 + np.arange(64) % 3 if weighted else np.ones(64)
+    for _ in range(200):
+        X = rng.standard_normal((64, energies.size)) * np.sqrt(energies) * np.sqrt(weights)[:, None] * 1e-100
+        found.append(tail_spread(X @ X.T, weights, energies.size))
+    assert_allclose(np.mean(found), energies.size * (energies**2).sum() / energies.sum() ** 2, rtol=0.03)
+    assert np.std(found) < 0.3 * np.mean(found)
+
+
+def test_tail_spread_of_nothing():
+    assert tail_spread(np.ones((1, 1)), np.ones(1), 5) is None
+    assert tail_spread(np.zeros((4, 4)), np.ones(4), 5) is None
+    assert tail_spread(np.eye(4), np.zeros(4), 5) is None
+    assert tail_spread(np.eye(4), np.ones(4), 5) == 1
 
 
 def test_tail_correction_gives_its_factor():
@@ -282,6 +312,23 @@ def test_bits_of_forgetting_do_not_depend_on_chunks(method):
     assert (stream.result().value, stream.result().error) == (whole.value, whole.error)
 
 
+@pytest.mark.filterwarnings("ignore:all rows kept aside")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("forget", "block"), [(0.5, 1), (0.5, 2), (1e-3, 5)])
+@pytest.mark.parametrize("method", ["subspace", "random-order", "frequent-directions", "exact", "oja"])
+def test_bits_of_strong_forgetting_in_small_blocks(method, forget, block, dtype):
+    X = spiked(500, 30, 20, 9, dtype)
+    settings = {"method": method, "forget": forget, "block_size": block, "center": True, "rng": 0}
+    whole = TopEigenvectorStream(**settings).update(X).result()
+    for height in (1, 3, 40):
+        stream = TopEigenvectorStream(**settings)
+        for start in range(0, 500, height):
+            stream.update(X[start : start + height])
+        result = stream.result()
+        assert_array_equal(result.components, whole.components)
+        assert (result.value, result.error) == (whole.value, whole.error)
+
+
 # --- scales and dtypes ----------------------------------------------------------------------------------
 
 
@@ -411,6 +458,24 @@ def test_equal_rows(method):
     assert_allclose(result.vector, a / np.linalg.norm(a), atol=1e-12)
     assert result.error <= 1e-12
     assert_allclose(result.value, 1000 * (a @ a), rtol=1e-9)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["subspace", "random-order", "exact", "frequent-directions"])
+def test_rows_that_are_their_mean(method, dtype, sparse):
+    # Rounding about the mean is no direction.
+    X = np.tile((np.arange(300) % 7 + 5.3).astype(dtype), (400, 1))
+    stream = TopEigenvectorStream(method=method, center=True, rng=0).update(csr_array(X) if sparse else X)
+    with pytest.warns(RuntimeWarning, match="equal to zero or to their mean") as said:
+        result = stream.result()
+    assert len(said) == 1
+    assert (result.value, result.error, result.frobenius_sq) == (0, 1, 0)
+    assert result.confidence is None
+    # Of variance, a millionth of the mean is enough.
+    spread = np.random.default_rng(0).standard_normal(X.shape) * np.append(1, np.full(299, 0.1))
+    seen = TopEigenvectorStream(method=method, center=True, rng=0).update((X + 1e-4 * spread).astype(dtype)).result()
+    assert seen.vector[0] > 0.9
 
 
 @pytest.mark.parametrize("method", ["subspace", "random-order", "exact", "frequent-directions"])

@@ -13,6 +13,14 @@ X = spiked(3000, 250, 20, 7, np.float64)
 EXPECTED = top_eigenvector(X, rng=0)
 
 
+def test_one_row_is_an_iterable_or_has_two_axes():
+    with pytest.raises(ValueError, match=r"rows must be 2-d.* got an array of shape \(5,\)"):
+        top_eigenvector(np.arange(1.0, 6.0))
+    assert top_eigenvector([np.arange(1.0, 6.0)]).n_rows == 1
+    listed = np.random.default_rng(0).standard_normal((50, 5)).tolist()
+    assert top_eigenvector(listed, certify=True, sample_weight=np.ones(50), rng=0).n_rows == 50
+
+
 def test_layouts():
     for name, rows in layouts(X):
         before = rows.copy()
