@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammaincinv  # scipy.stats takes a second to import
 
 from .._core.arrays import Array, check_real, namespace, to_numpy
 from .._core.random import Stream, normals
@@ -71,7 +71,7 @@ def frobenius_norm(products: Array, *, confidence: float = 0.95) -> NormEstimate
     norm = exact_norm(products)
     if not np.isfinite(norm):
         raise np.linalg.LinAlgError("products with the probes are not finite: they overflow, or the matrix does")
-    low, high = chi2.ppf(confidence, k), chi2.ppf(1 - confidence, k)
+    low, high = (2 * gammaincinv(k / 2, share) for share in (confidence, 1 - confidence))  # quantiles of χ²
     estimate, lower, upper = (float(norm / divisor**0.5) for divisor in (k, low, high))
     return NormEstimate(estimate, lower, upper, confidence)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr  # scipy.stats takes a second to import
 
 from ._kernels import bin_sums
 
@@ -70,8 +70,15 @@ class OrderTest:
             return 1.0
         logs = np.divide(logs, positives, out=np.full(m, np.nan), where=there)
         logs = np.where(there, logs, np.nanmin(logs))
-        series = (logs, rankdata(logs), rankdata(energies))
-        return min(1.0, 12 * float(norm.sf(max(max(_trend(x), _persistence(x)) for x in series))))
+        series = (logs, _ranks(logs), _ranks(energies))
+        return min(1.0, 12 * float(ndtr(-max(max(_trend(x), _persistence(x)) for x in series))))
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Return ranks, of equal numbers their mean."""
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]
 
 
 def _centred(x: np.ndarray) -> np.ndarray:
