@@ -5,8 +5,8 @@ stream. Blocks are cut by the stream and not by the caller, so results do not de
 """
 
 from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +31,21 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._views: list[int] = []  # identities of the rows kept aside that are views of one array, in order
+        self._own = False  # whether no copy of this object shares that array
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is kept; which rows are views of what, a copy in another process finds out anew."""
+        return {known.name: getattr(self, known.name) for known in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def copy(self) -> "Intake":
         """Return a copy that can go on by itself; blocks are never changed, and so are shared."""
-        other = copy(self)
+        self._own = False
+        other = object.__new__(Intake)
+        other.__dict__.update(self.__dict__)
         other.heavy, other.waiting = list(self.heavy), list(self.waiting)
         other.heavy_energies, other.heavy_index = self.heavy_energies.copy(), self.heavy_index.copy()
         return other
@@ -50,8 +61,10 @@ class Intake:
 
     def replace(self, slots: np.ndarray, rows: np.ndarray, energies: np.ndarray, index: np.ndarray) -> None:
         """Put rows of weight one into slots, and take over energies and places of all."""
-        if slots.size:  # all anew: a single row left would keep the whole old array alive
-            kept = np.concatenate([row.rows for row in self.heavy])
+        if slots.size:
+            kept = self.stacked()
+            if kept is None or not self._own:  # all anew: a single row left would keep the whole old array alive
+                kept = np.concatenate([row.rows for row in self.heavy])
             kept[slots] = rows
             self._view(kept, energies)
         self.heavy_energies, self.heavy_index = energies, index
@@ -60,7 +73,7 @@ class Intake:
         """Let the rows kept aside be views of one array."""
         one = np.ones(1)
         self.heavy = [Block(rows[i : i + 1, :], energies[i : i + 1], one) for i in range(rows.shape[0])]
-        self._views = [id(row) for row in self.heavy]
+        self._views, self._own = [id(row) for row in self.heavy], True
 
     def scale(self, factor: float, root: float = 1.0) -> None:
         """Multiply all rows by a power of two, and the roots of their weights by another."""

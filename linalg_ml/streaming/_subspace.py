@@ -145,9 +145,10 @@ class Subspace:
         if self.V is None or not intake.heavy or self.n_blocks & (self.n_blocks - 1):
             return
         rows = intake.stored(np.arange(len(intake.heavy)))
-        w, U = np.linalg.eigh(to_host(rows.gram()))
-        if not w[-1] > 0:
+        gram = to_host(rows.gram())
+        if not np.linalg.norm(gram) > self.S[-1]:  # a bound on the leading energy
             return
+        w, U = np.linalg.eigh(gram)
         xp = namespace(self.V)
         leading = like(np.ascontiguousarray(U[:, -1:]), rows.like, _dtype(rows))
         leading = rows.widened().transposed_times(leading)[0, :] / float(w[-1]) ** 0.5

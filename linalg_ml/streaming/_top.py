@@ -144,6 +144,8 @@ def top_eigenvector(
 def _portion(rows: Any, stream: TopEigenvectorStream) -> int:
     """Return the multiple of which rows are handed over: many at once where that copies nothing."""
     block = stream._settings.block_size
+    if not hasattr(rows, "shape"):
+        return 1  # as they come: the stream lets them wait itself
     plain = type(rows) is np.ndarray and rows.dtype in (np.float32, np.float64) and rows.ndim == 2
     return block * max(1, _AT_ONCE // (block * rows[:1].nbytes)) if plain and rows.size else block
 
