@@ -99,7 +99,8 @@ def _copied(block: Array) -> Array:
     return block.copy() if is_sparse(block) else namespace(block).asarray(block, copy=True)
 
 
-def _stacked(parts: list[Array]) -> Array:
+def stacked(parts: list[Array]) -> Array:
+    """Return blocks of rows, all dense or all sparse, as one; a single block as it is."""
     if is_sparse(parts[0]):
         from scipy import sparse
 
@@ -141,7 +142,7 @@ class _ArrayRows(Rows):
                 out[start : start + part.shape[0], ...] = part
         if out is not None:
             return out
-        return _stacked(parts)
+        return stacked(parts)
 
     def _result(self, part: Array) -> Array | None:
         """Return one array to fill, so that no second copy is made at the end; None where that cannot be."""
@@ -169,17 +170,17 @@ class _IterableRows(Rows):
         first = n_waiting = 0
         for start, block in self._arriving():
             if waiting and is_sparse(block) != is_sparse(waiting[0]):
-                yield first, _stacked(waiting)
+                yield first, stacked(waiting)
                 waiting = []
             if not waiting:
                 first, n_waiting = start, 0
             n_waiting += block.shape[0]
             waiting.append(block if n_waiting >= multiple_of else _copied(block))
             if n_waiting >= multiple_of:
-                yield first, _stacked(waiting)
+                yield first, stacked(waiting)
                 waiting = []
         if waiting:
-            yield first, _stacked(waiting)
+            yield first, stacked(waiting)
 
     def _arriving(self) -> Iterator[tuple[int, Array]]:
         if self._spent:

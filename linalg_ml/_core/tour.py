@@ -1,7 +1,9 @@
 """What a wing brings to the tour: its stops, as data; the tour command alone knows how they are shown."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 
@@ -25,3 +27,14 @@ class TourStop:
     bytes_after: int = 0
     picture: Callable[[Any], None] | None = None  # draws on a matplotlib Figure
     caption: str = ""  # what one sees in the picture
+
+
+def timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
+    """Return the last result of a call, and the median of the seconds it takes once its kernels are compiled."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return result, median(seconds)

@@ -1,13 +1,10 @@
 """The wing's stops on the tour: weights that remove noise, from a photograph and from digits, made smaller."""
 
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._core.tour import TourStop
+from .._core.tour import TourStop, timed
 
 _SIDE = 16  # of a patch of the photograph, in pixels
 _NOISE = 0.1  # standard deviation, of brightness between 0 and 1
@@ -29,8 +26,8 @@ def _projection(image: np.ndarray, source: str) -> TourStop:
 
     mean = float(image.mean())
     A = _ridge(_patches(_with_noise(image, _NOISE, 0), 3) - mean, _patches(image, 3) - mean)
-    M, seconds = _timed(lambda: project(A, nblocks=_SIDE, rng=0))
-    _, usual_seconds = _timed(lambda: _slices_by_svd(A, _SIDE))
+    M, seconds = timed(lambda: project(A, nblocks=_SIDE, rng=0), 9)
+    _, usual_seconds = timed(lambda: _slices_by_svd(A, _SIDE), 9)
     truncated = _truncated(A, M.n_parameters // sum(A.shape))
     fresh = _with_noise(image, _NOISE, 1)
     matrices = {"all weights": A, "Monarch, 1/8": M.to_dense(), "truncated SVD, 1/8": truncated}
@@ -77,8 +74,8 @@ def _weighted_projection() -> TourStop:
 
     data = _digits()
     X, A = data.noisy, data.weights
-    M, seconds = _timed(lambda: project(A, nblocks=8, weights=X.T @ X, tol=1e-3), 3)
-    low_rank, usual_seconds = _timed(lambda: _truncated(A, M.n_parameters // sum(A.shape), X), 3)
+    M, seconds = timed(lambda: project(A, nblocks=8, weights=X.T @ X, tol=1e-3), 3)
+    low_rank, usual_seconds = timed(lambda: _truncated(A, M.n_parameters // sum(A.shape), X), 3)
     matrices = {"all weights": A, "Monarch, 1/4": M.to_dense(), "low rank, 1/4": low_rank}
     full, ours, theirs = (np.sqrt(np.mean((data.fresh @ B.T - data.clean) ** 2)) for B in matrices.values())
     size = float(np.linalg.norm(X @ A.T))
@@ -196,16 +193,6 @@ def _truncated(A: np.ndarray, rank: int, X: np.ndarray | None = None) -> np.ndar
     L = np.eye(A.shape[1]) if X is None else np.linalg.cholesky(X.T @ X)
     u, s, vh = np.linalg.svd(A @ L, full_matrices=False)
     return np.linalg.solve(L.T, ((u[:, :rank] * s[:rank]) @ vh[:rank]).T).T
-
-
-def _timed(call: Callable[[], Any], repeats: int = 9) -> tuple[Any, float]:
-    result = call()  # kernels are compiled, or read from the cache, here
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return result, median(seconds)
 
 
 def _draw_photograph(figure: Any, pictures: dict[str, np.ndarray], decibels: dict[str, float]) -> None:

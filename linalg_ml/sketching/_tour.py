@@ -1,13 +1,10 @@
 """The sketching wing's stops on the tour: covariance and regression of all patches of a photograph."""
 
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from .._core.tour import TourStop
+from .._core.tour import TourStop, timed
 
 _SIDE = 8  # of a patch, in pixels
 _ROWS = 2000  # of the sketch
@@ -33,8 +30,8 @@ def _covariance(image: np.ndarray, source: str) -> TourStop:
         B = S @ A
         return B.T @ B
 
-    sketched, seconds = _timed(ours)
-    exact, usual_seconds = _timed(lambda: A.T @ A)
+    sketched, seconds = timed(ours, 5)
+    exact, usual_seconds = timed(lambda: A.T @ A, 5)
     B = S @ A
     claim = gram_error(A, B, rng=1)
     true_error = float(np.linalg.norm(sketched - exact) / np.linalg.norm(exact))
@@ -74,8 +71,8 @@ def _regression(image: np.ndarray, source: str) -> TourStop:
     from . import lstsq
 
     A, b, mean = _neighbours(image.astype(np.float64))
-    result, seconds = _timed(lambda: lstsq(A, b, rng=0), 3)
-    usual, usual_seconds = _timed(lambda: scipy_lstsq(A, b)[0], 1)
+    result, seconds = timed(lambda: lstsq(A, b, rng=0), 3)
+    usual, usual_seconds = timed(lambda: scipy_lstsq(A, b)[0], 1)
     exact = _refined(A, b, usual)
     explained = 1 - (result.residual_norm / np.linalg.norm(b)) ** 2
     excess = max(abs(result.residual_norm / np.linalg.norm(b - A @ usual) - 1), np.finfo(float).eps)
@@ -145,16 +142,6 @@ def _patches(image: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(image, (_SIDE, _SIDE), axis=(0, 1))
     A = windows.transpose(0, 1, 3, 4, 2).reshape(-1, _SIDE * _SIDE * image.shape[2])
     return A - A.mean(axis=0)
-
-
-def _timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
-    result = call()  # kernels are compiled, or read from the cache, here
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return result, median(seconds)
 
 
 def _captured(sketched: np.ndarray, exact: np.ndarray, k: int) -> float:

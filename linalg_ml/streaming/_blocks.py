@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from .._core.arrays import Array, cast, is_sparse, like, namespace, to_numpy
+from .._core.rows import stacked
 from ._kernels import block_products, row_energies
 
 LARGE = 2.0**80  # squared norm of float32 rows
@@ -152,8 +152,7 @@ def joined(blocks: list[Block]) -> Block:
     """Return one block of all rows."""
     if len(blocks) == 1:
         return blocks[0]
-    parts = [block.rows for block in blocks]
-    rows = sparse.vstack(parts, format="csr") if is_csr(parts[0]) else namespace(parts[0]).concat(parts, axis=0)
+    rows = stacked([block.rows for block in blocks])
     energies, roots = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("energies", "roots"))
     return Block(rows, energies, roots, blocks[0].shift)
 

@@ -1,5 +1,6 @@
 """Rows as they arrive: their checks."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,26 @@ def check_weights(weights: Any, n_rows: int) -> np.ndarray | None:
             f"{positive.max():g}; only ratios of weights matter to directions"
         )
     return weights
+
+
+def leading_exponent(rows: Array, least: int) -> int | None:
+    """Return the binary exponent of the first row that is not zero, 0 if it is moderate, None if all are zero."""
+    data = rows.data if is_sparse(rows) else rows
+    if not is_sparse(rows):
+        xp = namespace(rows)
+        peaks = to_numpy(xp.max(xp.abs(rows[:1, :]), axis=1))
+        if not peaks[0]:
+            peaks = to_numpy(xp.max(xp.abs(rows), axis=1))
+    elif data.size:
+        starts = rows.indptr[:-1][np.diff(rows.indptr) > 0]
+        peaks = np.maximum.reduceat(np.abs(data), starts)
+    else:
+        return None
+    peaks = peaks[peaks > 0]
+    if not peaks.size:
+        return None
+    exponent = math.frexp(float(peaks[0]))[1]
+    return exponent if abs(exponent) > least else 0
 
 
 def library_of(rows: Any, sparse: bool) -> str:

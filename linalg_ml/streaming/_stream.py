@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
-from scipy import sparse
 
-from .._core.arrays import Array, cast, check_int, compute_dtype, like, namespace, to_numpy
+from .._core.arrays import Array, cast, check_int, compute_dtype, like, namespace
 from .._core.random import RNG, key_of
+from .._core.rows import stacked
 from . import _checkpoint
 from ._blocks import LARGE, Block, is_csr, weighed
 from ._centring import Centring
@@ -20,11 +20,12 @@ from ._exact import Exact
 from ._frequent import Directions
 from ._intake import Intake
 from ._kernels import shifted_rows
+from ._memory import bytes_of
 from ._oja import Oja
 from ._order import OrderTest
 from ._random_order import RandomOrder
 from ._result import TopEigenvectorResult
-from ._rows import check_rows, check_stream_finite, check_weights, library_of
+from ._rows import check_rows, check_stream_finite, check_weights, leading_exponent, library_of
 from ._settings import Plan, Settings, check_settings, plan
 from ._subspace import Subspace, Window
 
@@ -304,7 +305,7 @@ class TopEigenvectorStream:
         """Push the rows that were held."""
         room, self._room = self._room, None  # never written to again: a stream that shares it may need it
         if self._held:
-            rows, weights = _stacked(self._held), np.concatenate(self._held_weights)
+            rows, weights = stacked(self._held), np.concatenate(self._held_weights)
             self._held, self._held_weights = [], []
             self._push(rows, weights if (weights != 1).any() else None)
         elif room is not None and self.n_rows > self._n_pushed:
@@ -320,7 +321,7 @@ class TopEigenvectorStream:
     def _find_scale(self, rows: Array) -> None:
         """Let the first row that is not zero choose the scale."""
         if self._exponent is None:
-            found = _exponent(rows, 100 if self._dtype == "float64" else 20)
+            found = leading_exponent(rows, 100 if self._dtype == "float64" else 20)
             self._exponent = None if found is None else self._scalable(found)
 
     def _scalable(self, exponent: int) -> int:
@@ -533,7 +534,7 @@ class TopEigenvectorStream:
     @property
     def memory_used(self) -> int:
         """Bytes of the state."""
-        return _bytes(self.__dict__)
+        return bytes_of(self.__dict__)
 
     # --- states ---------------------------------------------------------------------------------------
 
@@ -628,55 +629,3 @@ class TopEigenvectorStream:
 def _ones(n: int) -> np.ndarray:
     """Return ones that nobody writes to."""
     return np.ones(n)
-
-
-def _exponent(rows: Array, least: int) -> int | None:
-    """Return the binary exponent of the first row that is not zero, 0 if it is moderate, None if all are zero."""
-    data = rows.data if is_csr(rows) else rows
-    if not is_csr(rows):
-        xp = namespace(rows)
-        peaks = to_numpy(xp.max(xp.abs(rows[:1, :]), axis=1))
-        if not peaks[0]:
-            peaks = to_numpy(xp.max(xp.abs(rows), axis=1))
-    elif data.size:
-        starts = rows.indptr[:-1][np.diff(rows.indptr) > 0]
-        peaks = np.maximum.reduceat(np.abs(data), starts)
-    else:
-        return None
-    peaks = peaks[peaks > 0]
-    if not peaks.size:
-        return None
-    exponent = math.frexp(float(peaks[0]))[1]
-    return exponent if abs(exponent) > least else 0
-
-
-def _stacked(parts: list[Any]) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    if is_csr(parts[0]):
-        return sparse.vstack(parts, format="csr")
-    return namespace(parts[0]).concat(parts, axis=0)
-
-
-def _bytes(value: Any) -> int:
-    """Return the bytes of all arrays in a nested state; of a view, those of what it keeps alive."""
-    arrays: dict[int, int] = {}
-    _collect(value, arrays)
-    return sum(arrays.values())
-
-
-def _collect(value: Any, arrays: dict[int, int]) -> None:
-    """Put identities and bytes of arrays into a dict."""
-    if isinstance(value, dict):
-        for item in value.values():
-            _collect(item, arrays)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _collect(item, arrays)
-    elif is_csr(value):
-        _collect([value.data, value.indices, value.indptr], arrays)
-    elif hasattr(value, "__dataclass_fields__"):
-        _collect(vars(value), arrays)
-    elif hasattr(value, "nbytes"):
-        owner = value.base if isinstance(getattr(value, "base", None), np.ndarray) else value
-        arrays[id(owner)] = int(owner.nbytes)

@@ -1,12 +1,11 @@
 """The wing's stop on the tour: the leading principal component of a photograph's patches, drawn one after the other."""
 
 import time
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._core.tour import TourStop
+from .._core.tour import TourStop, timed
 
 _SIDE = 24  # of a patch, in pixels
 _STEP = 3  # between patches
@@ -16,7 +15,7 @@ def stop() -> TourStop:
     """Find the direction in which patches vary most, beside scikit-learn's IncrementalPCA."""
     patches, source = _patches()
     blocks = [patches[first : first + 1000] for first in range(0, len(patches), 1000)]
-    result, seconds = _timed(blocks)
+    result, seconds = timed(lambda: _answer(blocks), 5)
     run = _run(patches)
     exact = run.exact[-1]
     true_error, other_error = _error(result.vector, exact), _error(run.usual, exact)
@@ -107,19 +106,14 @@ def _patches() -> tuple[np.ndarray, str]:
     return rows[np.random.default_rng(0).permutation(len(rows))], source
 
 
-def _timed(blocks: list[np.ndarray], repeats: int = 5) -> tuple[Any, float]:
-    """Return the stream's answer, and the median of the seconds it takes."""
+def _answer(blocks: list[np.ndarray]) -> Any:
+    """Return the stream's answer."""
     from . import TopEigenvectorStream
 
-    seconds = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        stream = TopEigenvectorStream(center=True, rng=0)
-        for block in blocks:
-            stream.update(block)
-        result = stream.result()
-        seconds.append(time.perf_counter() - start)
-    return result, median(seconds[1:])  # kernels are compiled, or read from the cache, in the first
+    stream = TopEigenvectorStream(center=True, rng=0)
+    for block in blocks:
+        stream.update(block)
+    return stream.result()
 
 
 def _draw(figure: Any, run: _Run, vector: np.ndarray) -> None:

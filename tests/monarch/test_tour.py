@@ -11,7 +11,7 @@ from linalg_ml.monarch import _tour
 def stops():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.datasets.load_sample_image", _no_pillow)
-        patch.setattr(_tour, "_timed", lambda call, repeats=1: (call(), 0.0))
+        patch.setattr(_tour, "timed", lambda call, repeats=1: (call(), 0.0))
         return _tour.stop()
 
 
