@@ -26,7 +26,6 @@ class Answer:
     heavy_indices: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     saturated: bool = False
     tracked: Any = None  # (r, d): more directions, for a certificate
-    correction: float = 0.0  # of the first value, for energy that arrived before its direction was known
 
 
 def ratio(first: float, second: float) -> float:

@@ -29,8 +29,6 @@ def finished(stream: "TopEigenvectorStream", answer: Answer, memory: int) -> Top
         confidence = None
     _warn(answer, pvalue, stream._settings.order)
     values, bounds = np.asarray(answer.values, np.float64), answer.value_bounds
-    if stream._settings.forget < 1:  # what is old counts less, so that no value was lost: part of the doubt alone
-        values = np.append(values[:1] - answer.correction, values[1:])
     components = cast(signed(answer.components), stream._dtype)
     error, doubt = _rounded(stream, answer)
     if bounds is not None:

@@ -49,7 +49,8 @@ class TopEigenvectorStream:
     method : {"auto", "subspace", "random-order", "oja", "frequent-directions", "exact"}, default "auto"
         As in `top_eigenvector`.
     order : {"random", "arbitrary"}, default "random"
-        "arbitrary": Frequent Directions run beside, and answer where they certainly hold more energy.
+        "arbitrary": Frequent Directions run beside, and answer where they certainly hold more energy, or err
+        less than "subspace" claims.
     center : bool, default False
         Take rows about their mean, as PCA does; exact in one pass.
     n_oversamples : int, default 7
@@ -269,7 +270,7 @@ class TopEigenvectorStream:
         self._intake = Intake(chosen.block_size, chosen.max_heavy)
         center, size = self._settings.center, chosen.size
         self._engine = {
-            "subspace": lambda: Subspace(d, size, self._key, center),
+            "subspace": lambda: Subspace(d, size, self._key, center, self._settings.forget < 1),
             "random-order": lambda: RandomOrder(d, size, self._key, center),
             "oja": lambda: Oja(d, self._key, Centring(center), Directions(_BESIDE)),
             "frequent-directions": lambda: Frequent(d, Centring(center), Directions(chosen.n_sketch)),
@@ -527,7 +528,7 @@ class TopEigenvectorStream:
         answer = self._engine.answer(self._intake, k)
         if self._beside is not None:
             other = self._beside.answer(self._beside_intake, k)
-            if self._beside.holds_more(answer.components[0, :]):
+            if other.error < answer.error or self._beside.holds_more(answer.components[0, :]):
                 answer = other
         return finished(self, answer, memory)
 

@@ -50,6 +50,7 @@ class Subspace:
     size: int  # l
     key: int
     center: bool
+    forgets: bool = False
     V: Any = None
     S: np.ndarray = field(default_factory=lambda: np.empty(0))
     energy: float = 0.0  # F, of light rows
@@ -271,23 +272,24 @@ class Subspace:
         Q = orthonormal_basis(xp.concat([self.V, kept], axis=0))
         P = to_host(xp.matmul(self.V, xp.matrix_transpose(Q)))
         A = to_host(xp.matmul(kept, xp.matrix_transpose(Q)))
-        w, U = np.linalg.eigh((P.T * np.maximum(self.S - tau, 0.0)) @ P + A.T @ A)
+        known, unknown, turned = self._history()
+        energies = np.maximum(self.S - tau, 0.0)
+        lost = 0.0 if self.size == self.n_features else float(energies[0]) * turned  # before the direction was known
+        if not self.forgets:  # what is old counts for little then
+            energies[0] += lost
+        w, U = np.linalg.eigh((P.T * energies) @ P + A.T @ A)
         w, U = np.maximum(w[::-1], 0.0), U[:, ::-1]
         directions = xp.matmul(like(np.ascontiguousarray(U.T), Q), Q)
         in_light = float(min(1.0, np.sum((P @ U[:, 0]) ** 2)))
-        known, unknown, turned = self._history()
         flow = 5 * (in_light * known + (1 - in_light) * unknown) * self.tail / (self.energy or 1.0)
         gap = float(w[0] - w[1]) if w.size > 1 else float(w[0])
         error = min(1.0, flow / gap**2 + in_light * self._drift(unknown) + 1e-15) if gap > 0 else 1.0
-        whole = self.size == self.n_features  # nothing was ever left out
-        correction = 0.0 if whole else in_light * max(0.0, float(self.S[0]) - tau) * turned
         values = w[:k] + tau
-        values[0] += correction
-        doubt = (correction + (1 - in_light) * tau + error * gap) / values[0] if values[0] > 0 else 0.0
+        doubt = (in_light * lost + (1 - in_light) * tau + error * gap) / values[0] if values[0] > 0 else 0.0
         second = float(w[1]) + tau if w.size > 1 else 0.0
         return Answer(
             directions[:k, :], values, error, 0.95, doubt, ratio(float(w[0]) + tau, second), "subspace",
-            tail=tau, tracked=directions, correction=correction,
+            tail=tau, tracked=directions,
         )  # fmt: skip
 
     def _drift(self, square: float) -> float:

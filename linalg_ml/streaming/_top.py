@@ -53,7 +53,7 @@ def top_eigenvector(
         with a certificate, any order.
     order : {"random", "arbitrary"}, default "random"
         "arbitrary": Frequent Directions, 32 rows or as many as `max_memory` allows, run beside "subspace" and answer
-        where they certainly hold more energy.
+        where they certainly hold more energy, or err less than it claims.
     center : bool, default False
         Take rows about their mean, exactly.
     sample_weight : array, shape (n,), optional
