@@ -19,7 +19,7 @@ def test_spike(R, most, estimate):
     assert result.method == "subspace"
     assert err <= most
     assert err <= result.error <= 30 * err
-    assert_allclose(result.error, estimate, rtol=0.1)
+    assert 0.9 * estimate <= result.error <= 1.3 * estimate  # what an uneven tail may leave comes on top
     assert_allclose(truth.values[0], result.value, rtol=result.value_relative_error)
     assert result.confidence == 0.95
 
