@@ -11,6 +11,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "__version__",
     "config_context",
+    "embedding",
     "get_config",
     "monarch",
     "set_config",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:  # one half for type checkers, editors and Sphinx …
+    from . import embedding as embedding
     from . import monarch as monarch
     from . import sketching as sketching
     from . import streaming as streaming

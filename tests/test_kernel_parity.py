@@ -44,16 +44,21 @@ def parameters(kernel):
 
 
 def may_write(kernel, case):
-    """Return the names of arguments that this call may write to: `out`, and the data where overwrite is set."""
+    """Return the names of arguments that this call may write to: `out`, `out_…`, and data where overwrite is set."""
     named = dict(zip(parameters(kernel), case, strict=True))
     data = next(name for name, value in named.items() if is_array(value))
     overwrite = any(name.startswith("overwrite") and value for name, value in named.items())
-    return {"out"} | ({data} if overwrite else set())
+    return {name for name in named if name.partition("_")[0] == "out"} | ({data} if overwrite else set())
+
+
+def _overwrites(kernel, case):
+    return any(not name.startswith("out") for name in may_write(kernel, case))
 
 
 def outputs(result):
-    """Return a kernel's results as a list of NumPy arrays."""
+    """Return a kernel's results as a list of NumPy arrays; None is where nothing was asked for."""
     results = result if isinstance(result, tuple) else (result,)
+    results = [r for r in results if r is not None]
     return [np.asarray(r) if np.isscalar(r) else to_numpy(r) for r in results]
 
 
@@ -262,7 +267,7 @@ def hold_layouts(kernel, version):
     chosen = {}
     for case in kernel.cases():
         first = next(i for i, arg in enumerate(case) if is_array(arg))
-        if case[first].size <= LAYOUT_LIMIT and not may_write(kernel, case) - {"out"}:
+        if case[first].size <= LAYOUT_LIMIT and not _overwrites(kernel, case):
             key = tuple(arg.dtype for arg in case if is_array(arg))
             if key not in chosen or case[first].size > chosen[key][0][chosen[key][1]].size:
                 chosen[key] = case, first
