@@ -33,6 +33,8 @@ toc_object_entries_show_parents = "hide"
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
+# a page for `FastRP` and one for `fastrp`, also where file names do not tell capitals
+autosummary_filename_map = {"linalg_ml.embedding.FastRP": "linalg_ml.embedding.FastRP_estimator"}
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # numpydoc says more
 numpydoc_show_class_members = False  # the class template lists them

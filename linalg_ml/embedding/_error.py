@@ -32,7 +32,8 @@ def estimate(fitted: "Fitted", E: Array, norms: np.ndarray | None, k: int, confi
     products = E @ (E.T @ Z)
     products = products.compute() if is_dask_array(products) else products
     bound = frobenius_norm(products - V, confidence=confidence).upper
-    return bound, bound / squared_norm(E)
+    size = squared_norm(E)
+    return bound, bound / size if size > 0 else 0.0  # without edges E and M are zero, and so is their difference
 
 
 def squared_norm(E: Array) -> float:

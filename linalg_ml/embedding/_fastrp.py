@@ -45,9 +45,10 @@ def fastrp(
     ----------
     adjacency : sparse or dense matrix, shape (n, n), graph, or tuple of arrays
         Weights ≥ 0 of the edges from i (row) to j (column), as they are: a SciPy or CuPy sparse matrix or array, a
-        dense matrix, a networkx or igraph graph (edge attribute ``weight``, 1 where there is none). A tuple (src, dst)
-        or (src, dst, weight) is a list of edges; duplicates are summed. A dask array whose blocks hold whole rows,
-        dense or sparse, is embedded on the cluster.
+        dense matrix, which is made sparse on the host, a networkx or igraph graph (edge attribute ``weight``, 1 where
+        there is none; nodes in the graph's order). A tuple (src, dst) or (src, dst, weight) is a list of edges. Of
+        duplicate edges the weights are summed. A dask array whose blocks hold whole rows, dense or sparse, is embedded
+        on the cluster, without `features`, `keep_powers`, `max_memory` and `out`.
     n_components : int, default 128
         Length d of the vectors; multiples of 64 are fastest.
     weights : sequence of float, default (0, 0, 1, 1)
@@ -74,7 +75,7 @@ def fastrp(
         Ids from which the rows of the projection are drawn; default 0 … n - 1. The same id and seed give the same row
         in every graph.
     dtype : dtype, default float32
-        float32 or float64.
+        float32 or float64, of the embedding and of all that is computed; weights of edges are rounded to it.
     keep_powers : bool, default False
         Keep all powers in the result, for `FastRPResult.update` and many calls of `FastRPResult.transform`.
     max_memory : int, optional
@@ -90,19 +91,24 @@ def fastrp(
     Returns
     -------
     result : FastRPResult
-        With ``embedding``, its ``error``, ``transform`` and ``update``.
+        With ``embedding``, an array of shape (n, n_components) and `dtype`, its ``error``, ``transform`` and
+        ``update``. The embedding is a NumPy array; of a CuPy matrix a CuPy array on the same device, of a dask array a
+        dask array in the same blocks of rows.
 
     Raises
     ------
     ValueError
-        Not square, empty, weights that are negative or not finite, an option out of range, ids that repeat.
+        Not square, empty, weights that are negative, not finite or beyond the range of `dtype`, node numbers that are
+        negative or too large, an option out of range, weights of powers that are all zero, ids that repeat or are
+        negative, a `max_memory` that is too small, an option that dask arrays do not have.
     TypeError
-        Not a graph, or an option of the wrong type.
+        Not a graph, complex weights, node numbers or ids that are not integers, or an option of the wrong type.
 
     Warns
     -----
     UserWarning
-        `normalization` outside [-1, 1]; rows of nodes with edges that are zero, which a greater `density` cures.
+        `normalization` outside [-1, 1]; rows of nodes with edges that are zero: in a directed graph their walks may end
+        before the powers that count; else the projection has no non-zero near them, and a greater `density` cures it.
 
     See Also
     --------
@@ -154,12 +160,13 @@ def fastrp(
         from ._dask import fastrp_on_dask
 
         _refuse(features=features, max_memory=max_memory, out=out, keep_powers=keep_powers or None)
-        return fastrp_on_dask(adjacency, dtype, node_ids, settings)
+        return warned(fastrp_on_dask(adjacency, dtype, node_ids, settings), 2)
     graph = as_graph(adjacency, dtype, directed=directed, n=None if node_ids is None else np.size(node_ids))
     features = check_features(features, graph.n)
     options = check_options(graph.n, graph.degrees, dtype, features=features, **settings)
     ids = range(graph.n) if node_ids is None else check_ids(node_ids, n=graph.n)
-    return fit(graph, options, ids, features, keep_powers=keep_powers, max_memory=max_memory, out=out, verbose=verbose)
+    how: dict[str, Any] = {"keep_powers": keep_powers, "max_memory": max_memory, "out": out, "verbose": verbose}
+    return warned(fit(graph, options, ids, features, **how), 2)
 
 
 def _refuse(**arguments: Any) -> None:
@@ -204,7 +211,7 @@ def _check_out(out: Any, shape: tuple[int, int], dtype: np.dtype) -> None:
 
 
 def result_of(fitted: Fitted, done: Sum) -> FastRPResult:
-    """Return what users get; warn of zero rows."""
+    """Return what users get."""
     options = fitted.options
     norms = None
     if options.normalize_powers:
@@ -215,18 +222,22 @@ def result_of(fitted: Fitted, done: Sum) -> FastRPResult:
 
 
 def count_zero_rows(E: Array, norms: np.ndarray | None, degrees: np.ndarray) -> int:
-    """Return how many nodes with edges have a row of zeros, and warn of them."""
+    """Return how many nodes with edges have a row of zeros."""
     if norms is not None:
         zero = ~np.any(norms.reshape(norms.shape[0], norms.shape[1], -1), axis=(0, 2))
     else:
         xp = namespace(E)
         zero = ~to_numpy(xp.any(E != 0, axis=1))
-    count = int(np.count_nonzero(zero & (degrees > 0)))
-    if count:
+    return int(np.count_nonzero(zero & (degrees > 0)))
+
+
+def warned(result: FastRPResult, stacklevel: int) -> FastRPResult:
+    """Return the result after a warning of rows of zeros; `stacklevel` counts from the function that calls this one."""
+    if result.n_zero_rows:
         warnings.warn(
-            f"{count} nodes with edges have rows of zeros: the sparse projection has no non-zero near them; a greater "
-            "density cures it",
+            f"{result.n_zero_rows} nodes with edges have rows of zeros: their walks end before the powers that count, "
+            "or the sparse projection has no non-zero near them, which a greater density cures",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel + 1,
         )
-    return count
+    return result

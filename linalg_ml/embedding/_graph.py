@@ -76,8 +76,9 @@ class Graph:
         return Graph(self.indptr, indices, self.weights, columns.size, self.degrees, self.dtype)
 
     def neighbours(self) -> np.ndarray:
-        """Return what the rows point to, sorted, each once."""
-        return np.unique(self.indices).astype(np.int64)
+        """Return what the rows point to, sorted, each once; node 0 if that is nothing, so that no panel is empty."""
+        found = np.unique(self.indices).astype(np.int64)
+        return found if found.size else np.zeros(1, np.int64)
 
     def on_host(self) -> "Graph":
         """Return the graph in NumPy arrays."""

@@ -189,6 +189,7 @@ def check_options(
     weights, self_weight = check_amounts(weights, self_weight)
     normalization = check_normalization(normalization)
     check_choice(projection, "projection", KINDS)
+    feature_weight = check_real(feature_weight, "feature_weight", 0, 1, open_ends=False)
     if isinstance(density, str) and density == "auto":
         density = auto_density(n, self_weight, [weights])
     return Options(
@@ -199,7 +200,7 @@ def check_options(
         projection=projection,
         density=check_density(density),
         normalize_powers=bool(normalize_powers),
-        feature_weight=0.0 if features is None else check_real(feature_weight, "feature_weight", 0, 1, open_ends=False),
+        feature_weight=0.0 if features is None else feature_weight,
         dtype=dtype,
         key=key_of(rng, rng_name),
         exponent=exponent_of(degrees, normalization),

@@ -79,12 +79,12 @@ def check_density(density: Any) -> float:
 def check_dtype(dtype: Any) -> np.dtype:
     """Return float32 or float64."""
     try:
-        found = np.dtype(dtype)
+        name = None if dtype is None else np.dtype(dtype).name  # NumPy takes None for float64
     except TypeError:
-        found = None
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        name = None
+    if name not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
-    return found
+    return np.dtype(name)
 
 
 def check_ids(ids: Any, name: str = "node_ids", n: int | None = None) -> np.ndarray:
@@ -137,8 +137,11 @@ def projection_matrix(
 
     Raises
     ------
-    ValueError, TypeError
-        Ids that repeat or are negative, a density outside (0, 1], an unknown projection.
+    ValueError
+        Ids that repeat or are negative, no id, `n_components` < 1, a density outside (0, 1], an unknown projection,
+        another dtype.
+    TypeError
+        Ids or `n_components` that are not integers, or an `rng` of another kind.
 
     See Also
     --------
@@ -149,7 +152,7 @@ def projection_matrix(
     A row depends on the seed and the id alone: permuted ids give permuted rows. Columns do not depend on
     `n_components`, but for the factor 1/√n_components. The float32 matrix is the rounded float64 matrix. For fixed
     vectors u and v, E⟨Rᵀu, Rᵀv⟩ = ⟨u, v⟩, with variance (‖u‖²‖v‖² + ⟨u, v⟩² + (κ - 3) Σ u_j²v_j²)/n_components,
-    where κ = 1/density (sparse, [1]_, [2]_) or 3 (Gaussian).
+    where κ = 1/density (sparse, [1]_, [2]_) or 3 (Gaussian). Time: a call of Philox4x32-10 for every four entries.
 
     References
     ----------

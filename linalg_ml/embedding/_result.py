@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_numpy_array
+from array_api_compat import is_dask_array, is_numpy_array
 
 from .._core.arrays import Array, check_int, is_sparse, to_numpy
 from .._linalg.estimates import check_confidence
@@ -54,7 +54,7 @@ class FastRPResult:
 
     Attributes
     ----------
-    embedding : array, shape (n, n_components)
+    embedding : array, shape (n, n_components), float32 or float64
         A row for each node.
     row_norms : ndarray of float64, or None
         Lengths of the rows of the powers that count, in ascending order of powers (0 first): shape (k, n), with
@@ -65,7 +65,8 @@ class FastRPResult:
     seed : int
         The 64-bit key: ``rng=result.seed`` repeats the embedding.
     n_zero_rows : int
-        Nodes with edges whose rows are zero.
+        Number of nodes with edges whose rows are zero: their walks end before the powers that count, or the sparse
+        projection has no non-zero near them.
     error : float
         Bound of ‖E Eᵀ - M Mᵀ‖_F at probability `confidence`; computed when first asked for.
     relative_error : float
@@ -91,7 +92,7 @@ class FastRPResult:
     _fitted: Fitted = field(repr=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        E = to_numpy(self.embedding)
+        E = self.embedding.compute() if is_dask_array(self.embedding) else to_numpy(self.embedding)
         wanted = E if dtype is None else E.astype(dtype, copy=False)
         return wanted.copy() if copy and wanted is E else wanted
 
@@ -164,6 +165,8 @@ class FastRPResult:
         ------
         ValueError
             Wrong shapes, weights that are negative or not finite, ids that are known, features missing.
+        TypeError
+            If the fitted graph is a dask array.
 
         Notes
         -----
@@ -197,7 +200,14 @@ class FastRPResult:
         Raises
         ------
         ValueError
-            An unknown row number, or a weight that is negative or not finite.
+            An unknown row number, arrays of different lengths, or a weight that is negative or not finite.
+        TypeError
+            If the fitted graph is a dask array, or `src` or `dst` hold no integers.
+
+        Warns
+        -----
+        UserWarning
+            As `fastrp`, of rows of zeros.
 
         Notes
         -----

@@ -57,7 +57,8 @@ def tune(
     adjacency : sparse or dense matrix, shape (n, n), graph, or tuple of arrays
         As in `fastrp`.
     score : callable
-        ``score(E)`` tells how good the embedding E is, the more the better; E holds the rows `rows`.
+        ``score(E)`` tells how good the embedding E is, the more the better; E is a float32 array with the rows `rows`,
+        shape (len(rows), n_components).
     weights : sequence of sequences, optional
         Weights to try; default (0, 0, 1, α) with α = 1/4, 1, 4, 16, 64.
     normalization : sequence of float, optional
@@ -78,8 +79,10 @@ def tune(
 
     Raises
     ------
-    ValueError, TypeError
-        As `fastrp`; no candidate; a score that is not a number.
+    ValueError
+        As `fastrp`; no candidate; a row number that is not in the graph; a score that is NaN.
+    TypeError
+        As `fastrp`; `score` is not callable.
 
     See Also
     --------
@@ -88,8 +91,9 @@ def tune(
     Notes
     -----
     The powers do not depend on the weights, so one pass over the graph serves all weights, and each costs one sum of
-    q · len(rows) · n_components numbers, which are kept. The exponent is inside the powers: another one is
-    another pass. Trials equal calls of `fastrp` with the same seed and density, to rounding.
+    q · len(rows) · n_components numbers, which are kept beside two panels of n · n_components. The exponent is inside
+    the powers: another one is another pass. Trials equal calls of `fastrp` with the same seed and density, to rounding.
+    The best of many scores is biased upwards: judge it on nodes that took no part.
 
     Examples
     --------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.arrays import Array, like, to_numpy
-from ._fastrp import count_zero_rows, fit
+from ._fastrp import count_zero_rows, fit, warned
 from ._graph import Graph, check_nodes, check_weights, row_sums
 from ._model import FeatureStart, Start
 from ._powers import Walk, add_rows, scaling
@@ -22,7 +22,7 @@ def update(result: "FastRPResult", src: Any, dst: Any, weight: Any, directed: bo
     fitted = result._fitted.on_host()
     graph, touched = edited(fitted.graph, src, dst, weight, directed)
     if fitted.powers is None:
-        return fit(graph, fitted.options, fitted.ids, fitted.features)
+        return warned(fit(graph, fitted.options, fitted.ids, fitted.features), 3)
     E = to_numpy(result.embedding).copy()
     norms = None if result.row_norms is None else result.row_norms.copy()
     powers = [[N.copy() for N in group] for group in fitted.powers]
@@ -37,7 +37,8 @@ def update(result: "FastRPResult", src: Any, dst: Any, weight: Any, directed: bo
             for position, values in enumerate(squares):
                 of_group[position, rows] = np.sqrt(values)
     n_zero = count_zero_rows(E, norms, graph.degrees)
-    return replace(result, embedding=like(E, result.embedding), row_norms=norms, n_zero_rows=n_zero, _fitted=now)
+    E = like(E, result.embedding)
+    return warned(replace(result, embedding=E, row_norms=norms, n_zero_rows=n_zero, _fitted=now), 3)
 
 
 # --- the graph ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from linalg_ml.embedding import fastrp, projection_matrix
 class TestDefinition:
     @pytest.mark.filterwarnings("ignore:.*rows of zeros")
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @pytest.mark.parametrize("trial", range(20))
+    @pytest.mark.parametrize("trial", range(40))
     def test_brute_force(self, trial, dtype):
         rng = np.random.default_rng([3, trial])
         n = 1 if trial == 0 else int(rng.integers(2, 80))
@@ -204,13 +204,27 @@ class TestResult:
         with pytest.warns(UserWarning, match="greater density"):
             result = fastrp(pairs, n_components=8, density=0.01, rng=0)
         assert result.n_zero_rows > 1000
+        assert fastrp(pairs, n_components=8, density=0.5, rng=0).n_zero_rows < 100
+
+    def test_walks_that_end(self):
+        path = np.arange(5), np.arange(1, 6)
+        with pytest.warns(UserWarning, match="walks end") as said:
+            result = fastrp(path, directed=True, density=1.0, rng=0)
+        assert result.n_zero_rows == 2  # of 3 and 4, which take one or two steps
+        assert said[0].filename == __file__
+        assert_array_equal(np.any(result.embedding, axis=1), [True, True, True, False, False, False])
+
+    def test_no_edge(self):
         lonely = fastrp(sparse.csr_array((5, 5)), rng=0)
         assert lonely.n_zero_rows == 0
         assert_array_equal(lonely.embedding, 0)
+        assert lonely.error == lonely.relative_error == 0.0
 
     def test_exponent_outside_warns(self):
-        with pytest.warns(UserWarning, match=r"\[-1, 1\]"):
-            fastrp(scale_free(50, 3), normalization=1.5, rng=0)
+        for exponent in (1.5, -1.01):
+            with pytest.warns(UserWarning, match=r"\[-1, 1\]") as said:
+                fastrp(scale_free(50, 3), normalization=exponent, density=1 / 3, rng=0)
+            assert said[0].filename == __file__
 
 
 BAD = {
@@ -222,6 +236,8 @@ BAD = {
     "beyond float32": (ValueError, "range", np.array([[0, 1e300], [1, 0]]), {}),
     "below float32": (ValueError, "divide", np.array([[0, 1e-42], [1, 0]]), {}),
     "complex": (TypeError, "real|number", np.array([[0, 1j], [1, 0]]), {}),
+    "sparse vector": (ValueError, "2-d", sparse.coo_array(np.ones(3)), {}),
+    "edges of two axes": (ValueError, "1-d", (np.zeros((2, 2), int), np.zeros((2, 2), int)), {}),
     "no graph": (TypeError, "adjacency must be", "graph", {}),
     "one array of edges": (ValueError, "tuple", (np.arange(3),), {}),
     "lengths": (ValueError, "one length", (np.arange(3), np.arange(4)), {}),
@@ -249,8 +265,12 @@ BAD = {
     "too few ids": (ValueError, "3 nodes", None, {"node_ids": [0, 1]}),
     "rng": (TypeError, "rng", None, {"rng": 1.5}),
     "dtype": (ValueError, "dtype", None, {"dtype": "int8"}),
+    "dtype word": (ValueError, "dtype", None, {"dtype": "half a float"}),
+    "dtype None": (ValueError, "dtype", None, {"dtype": None}),
+    "normalization out of range": (ValueError, "range of float32", np.diag([1, 1, 1e12]), {"normalization": -9.0}),
     "features": (ValueError, "features", None, {"features": np.ones((2, 2))}),
     "feature_weight": (ValueError, "feature_weight", None, {"features": np.ones((3, 2)), "feature_weight": 2}),
+    "feature_weight alone": (ValueError, "feature_weight", None, {"feature_weight": -0.1}),
     "NaN features": (ValueError, "features", None, {"features": np.full((3, 2), np.nan)}),
     "max_memory": (TypeError, "max_memory", None, {"max_memory": 1e9}),
     "out shape": (ValueError, "out", None, {"out": np.empty((3, 4), np.float32)}),
@@ -259,6 +279,7 @@ BAD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:normalization")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case):
     error, text, adjacency, options = BAD[case]

@@ -52,6 +52,56 @@ class TestTransform:
             assert same_bits(result.embedding, fresh.embedding[:3000])
 
 
+@pytest.mark.parametrize(
+    "kind", [{"projection": "gaussian"}, {"density": 1 / 3}, {"normalize_powers": False, "normalization": 0.0}], ids=str
+)
+@pytest.mark.parametrize("keep", [True, False])
+def test_other_projections(kind, keep):
+    """Dense first panels, and powers that are not normalised."""
+    S, options = scale_free(400, 4), {**OPTIONS, "n_components": 20, **kind}
+    rng = np.random.default_rng(2)
+    B = sparse.random_array((9, 400), density=0.02, rng=rng, format="csr")
+    result = fastrp(S, keep_powers=keep, **options)
+    assert same_bits(result.transform(B), fastrp(augmented(S, B, None), **options).embedding[400:])
+    T = S.tolil()
+    T[1, 2] = T[2, 1] = 4.0
+    assert same_bits(result.update([1], [2], 4.0).embedding, fastrp(T.tocsr(), **options).embedding)
+
+
+def test_levels_of_new_nodes_are_those_of_the_fit(S, new):
+    """Without normalised powers the sum of all weights shows; it stays that of the fitted graph."""
+    B, options = new[0], {**OPTIONS, "normalize_powers": False, "n_components": 16}
+    fresh = fastrp(augmented(S, B, None), **options).embedding[3000:]
+    factor = ((S.sum() + B.sum()) / S.sum()) ** 0.5
+    np.testing.assert_allclose(
+        fastrp(S, **options).transform(B) * factor, fresh, rtol=1e-4, atol=1e-6 * abs(fresh).max()
+    )
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_zero_rows_after_an_update(keep):
+    pairs = np.arange(0, 400, 2), np.arange(1, 400, 2)
+    options = {"n_components": 8, "density": 0.01, "rng": 0}
+    result = fastrp(pairs, keep_powers=keep, **options)
+    with pytest.warns(UserWarning, match="rows of zeros") as said:
+        updated = result.update([0], [1], 0.0)
+    assert said[0].filename == __file__
+    assert result.n_zero_rows - 2 <= updated.n_zero_rows <= result.n_zero_rows
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_nodes_that_lose_all_edges(keep):
+    """No row that is recomputed has a neighbour."""
+    pairs = np.arange(0, 40, 2), np.arange(1, 40, 2)
+    for features in (None, np.ones((40, 2))):
+        options = {"n_components": 8, "density": 1.0, "features": features, "rng": 0}
+        updated = fastrp(pairs, keep_powers=keep, **options).update([0], [1], 0.0)
+        shorter = fastrp((pairs[0][1:], pairs[1][1:]), node_ids=np.arange(40), **options)
+        assert same_bits(updated.embedding, shorter.embedding)
+        assert not updated.embedding[:2].any()
+        assert not updated.transform(sparse.csr_array((3, 40))).any()
+
+
 class TestTransformInput:
     @pytest.fixture
     def result(self, S):
@@ -70,6 +120,10 @@ class TestTransformInput:
             result.transform(B, node_ids=np.arange(30))
         with pytest.raises(ValueError, match="node_ids"):
             result.transform(B, node_ids=np.arange(3000, 3005))
+        elsewhere = fastrp(S, node_ids=np.arange(3000) + 5000, **OPTIONS)
+        assert elsewhere.transform(B).shape == (30, 64)  # nothing asks for theirs
+        with pytest.raises(ValueError, match="node_ids of the new nodes are needed"):
+            elsewhere.transform(B, C)
 
     def test_bad_input(self, S, new, features, result):
         B, C = new

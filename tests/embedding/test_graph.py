@@ -1,5 +1,8 @@
 """All kinds of graphs give the same rows, and none is changed."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from embedding.graphs import random_graph, same_bits, scale_free
@@ -7,7 +10,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from linalg_ml.embedding import fastrp
-from linalg_ml.embedding._graph import as_graph, row_sums
+from linalg_ml.embedding._graph import as_graph, index_dtype, row_sums
 
 F32 = np.dtype(np.float32)
 
@@ -108,6 +111,59 @@ def test_igraph():
     G = igraph.Graph(n=4, edges=[(0, 1), (1, 2), (2, 2)])
     G.es["weight"] = [1.0, 2.0, 3.0]
     assert_array_equal(as_graph(G, F32).to_scipy().toarray(), [[0, 1, 0, 0], [1, 0, 2, 0], [0, 2, 3, 0], [0, 0, 0, 0]])
+
+
+class Edges:
+    """What is asked of the edges of an igraph graph."""
+
+    def __init__(self, **attributes):
+        self._attributes = attributes
+
+    def attributes(self):
+        return list(self._attributes)
+
+    def __getitem__(self, name):
+        return self._attributes[name]
+
+
+class Igraph:
+    """What is asked of an igraph graph, where the package is not installed."""
+
+    def __init__(self, n, edges, directed=False, **attributes):
+        self.n, self.edges, self.directed, self.es = n, edges, directed, Edges(**attributes)
+
+    def get_edgelist(self):
+        return self.edges
+
+    def is_directed(self):
+        return self.directed
+
+    def vcount(self):
+        return self.n
+
+
+def test_a_graph_like_igraphs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "igraph", SimpleNamespace(Graph=Igraph))
+    plain = as_graph(Igraph(4, [(0, 1), (1, 2), (2, 2), (0, 1)]), F32)
+    assert_array_equal(plain.to_scipy().toarray(), [[0, 2, 0, 0], [2, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    assert plain.symmetric
+    directed = as_graph(Igraph(3, [(0, 1), (1, 2)], directed=True, weight=[0.5, 2.0]), F32)
+    assert_array_equal(directed.to_scipy().toarray(), [[0, 0.5, 0], [0, 0, 2], [0, 0, 0]])
+    with pytest.raises(ValueError, match="empty"):
+        as_graph(Igraph(0, []), F32)
+    for weight in (-1.0, None):
+        with pytest.raises(ValueError, match="≥ 0|finite"):
+            as_graph(Igraph(2, [(0, 1)], weight=[weight]), F32)
+
+
+def test_multigraphs_add_up():
+    nx = pytest.importorskip("networkx")
+    assert_array_equal(as_graph(nx.MultiGraph([(0, 1), (0, 1)]), F32).to_scipy().toarray(), [[0, 2], [2, 0]])
+
+
+def test_indices_are_wide_where_they_must_be():
+    assert index_dtype(2**31 - 1) is np.int32
+    assert index_dtype(2**31) is np.int64
 
 
 def test_wide_indices():
