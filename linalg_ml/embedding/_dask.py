@@ -42,7 +42,8 @@ class DaskFitted(Fitted):
     def walks(self) -> Any:
         """Return products with A and with Sᵀ."""
         graph: Any = self.graph
-        return DaskWalk(graph, False), DaskWalk(graph, True)
+        forward = DaskWalk(graph, False, np.divide(1.0, graph.degrees, out=np.zeros(graph.n), where=graph.degrees > 0))
+        return forward, lambda scale: DaskWalk(graph, True, scale)
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,29 @@ class DaskWalk:
 
     graph: DaskGraph
     transposed: bool
+    inverse: np.ndarray  # what rows of products are multiplied by
 
-    @property
-    def inverse(self) -> np.ndarray:
-        r = self.graph.degrees
-        return np.divide(1.0, r, out=np.zeros(r.size), where=r > 0).astype(self.graph.dtype)
+    def empty(self, columns: int) -> np.ndarray:
+        return np.empty((self.graph.n, columns), self.graph.dtype)
 
-    def step(self, source: Array, *, out: Array, factors: Array | None = None, total: Array | None = None) -> None:
-        """Fill `out` with the product, and add factors · out to `total`."""
+    def step(
+        self, source: Array, *, out: Array | None = None, factors: Array | None = None, total: Array | None = None
+    ) -> None:
+        """Fill `out` with the product, and add factors · product to `total`."""
         from dask import compute, delayed
 
         edges, rows = self.graph.edges, delayed(source)
         if self.transposed:
             cut = [source[a:b] for a, b in pairwise(edges)]
             parts = compute(*(delayed(_back)(block, part) for block, part in zip(self.graph.blocks, cut, strict=True)))
-            out[...] = sum(parts)
+            product = sum(parts[1:], parts[0])
         else:
-            parts = compute(*(delayed(_forth)(block, rows) for block in self.graph.blocks))
-            out[...] = np.concatenate(parts) * self.inverse[:, None]
+            product = np.concatenate(compute(*(delayed(_forth)(block, rows) for block in self.graph.blocks)))
+        product = product * self.inverse[:, None]
+        if out is not None:
+            out[...] = product
         if total is not None and factors is not None:
-            total += factors[:, None] * out
+            total += factors[:, None] * product
 
 
 def _forth(block: Graph, rows: Array) -> Array:

@@ -67,7 +67,8 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     The adjacency is a matrix of nodes by nodes, dense or sparse, with weights ≥ 0; columns are nodes, so that the
-    estimator is pairwise. `fit` also takes a networkx or igraph graph. For regularised classifiers put a
+    estimator is pairwise. `fit` also takes a networkx or igraph graph, and a tuple (src, dst) or (src, dst, weight)
+    of arrays, which is a list of undirected edges, as in `fastrp`. For regularised classifiers put a
     `StandardScaler` behind it. ``result_.relative_error`` bounds the error of inner products, with probability 0.95.
     Time and memory: see `fastrp`.
 
@@ -129,8 +130,8 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_samples), or graph
-            Adjacency, a row for each node.
+        X : array-like or sparse matrix of shape (n_samples, n_samples), graph, or tuple of arrays
+            Adjacency, a row for each node, or what stands for it.
         y : object, optional
             Ignored.
         features : array-like or sparse matrix of shape (n_samples, n_properties), optional
@@ -153,6 +154,7 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.embedding_ = self.result_.embedding
         if _is_graph(X):
             self.n_features_in_ = self.embedding_.shape[0]
+            self.__dict__.pop("feature_names_in_", None)  # of a fit before
         return self
 
     def fit_transform(self, X: Any, y: Any = None, *, features: Any = None) -> Array:
@@ -160,8 +162,8 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_samples), or graph
-            Adjacency, a row for each node.
+        X : array-like or sparse matrix of shape (n_samples, n_samples), graph, or tuple of arrays
+            Adjacency, a row for each node, or what stands for it.
         y : object, optional
             Ignored.
         features : array-like or sparse matrix of shape (n_samples, n_properties), optional
@@ -201,5 +203,5 @@ class FastRP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _is_graph(X: Any) -> bool:
-    """Tell graphs of networkx and igraph, which know how to count their nodes, from matrices."""
-    return hasattr(X, "number_of_nodes") or hasattr(X, "vcount")
+    """Tell lists of edges and graphs of networkx and igraph, which know how to count their nodes, from matrices."""
+    return isinstance(X, tuple) or hasattr(X, "number_of_nodes") or hasattr(X, "vcount")

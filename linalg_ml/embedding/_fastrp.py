@@ -1,14 +1,15 @@
 """FastRP: node embeddings from powers of the transition matrix and a very sparse random projection."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_dask_array, is_numpy_array
 
-from .._core.arrays import Array, check_int, namespace, to_numpy
+from .._core.arrays import Array, check_int, like, namespace, to_numpy
 from .._core.random import RNG
-from ._graph import Graph, as_graph
+from ._graph import Graph, as_graph, is_foreign
 from ._model import Options, check_features, check_options
 from ._powers import Sum, Walk, block_width, embed
 from ._projection import check_dtype, check_ids
@@ -46,9 +47,9 @@ def fastrp(
     adjacency : sparse or dense matrix, shape (n, n), graph, or tuple of arrays
         Weights ≥ 0 of the edges from i (row) to j (column), as they are: a SciPy or CuPy sparse matrix or array, a
         dense matrix, which is made sparse on the host, a networkx or igraph graph (edge attribute ``weight``, 1 where
-        there is none; nodes in the graph's order). A tuple (src, dst) or (src, dst, weight) is a list of edges. Of
-        duplicate edges the weights are summed. A dask array whose blocks hold whole rows, dense or sparse, is embedded
-        on the cluster, without `features`, `keep_powers`, `max_memory` and `out`.
+        there is none; nodes in the graph's order). A tuple (src, dst) or (src, dst, weight) is a list of edges, never a
+        matrix. Of duplicate edges the weights are summed. A dask array whose blocks hold whole rows, dense or sparse,
+        is embedded on the cluster, without `features`, `keep_powers`, `max_memory` and `out`.
     n_components : int, default 128
         Length d of the vectors; multiples of 64 are fastest.
     weights : sequence of float, default (0, 0, 1, 1)
@@ -92,8 +93,9 @@ def fastrp(
     -------
     result : FastRPResult
         With ``embedding``, an array of shape (n, n_components) and `dtype`, its ``error``, ``transform`` and
-        ``update``. The embedding is a NumPy array; of a CuPy matrix a CuPy array on the same device, of a dask array a
-        dask array in the same blocks of rows.
+        ``update``. The embedding is a NumPy array; of a CuPy matrix a CuPy array on the same device, of a dense matrix
+        of PyTorch or another library one of its arrays on its device, of a dask array a dask array in the same blocks
+        of rows.
 
     Raises
     ------
@@ -166,7 +168,10 @@ def fastrp(
     options = check_options(graph.n, graph.degrees, dtype, features=features, **settings)
     ids = range(graph.n) if node_ids is None else check_ids(node_ids, n=graph.n)
     how: dict[str, Any] = {"keep_powers": keep_powers, "max_memory": max_memory, "out": out, "verbose": verbose}
-    return warned(fit(graph, options, ids, features, **how), 2)
+    result = fit(graph, options, ids, features, **how)
+    if out is None and is_foreign(adjacency):
+        result = replace(result, embedding=like(result.embedding, adjacency))
+    return warned(result, 2)
 
 
 def _refuse(**arguments: Any) -> None:

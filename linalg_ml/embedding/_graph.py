@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj, is_dask_array, is_numpy_array
 from scipy import sparse
 
 from .._core.arrays import Array, check_array, compute_dtype, is_cupy_sparse, is_sparse, like, to_numpy
@@ -13,6 +14,7 @@ ACCEPTED = (
     "a sparse or dense square matrix, a networkx or igraph graph, or a tuple (src, dst) or (src, dst, weight) of edge "
     "arrays"
 )
+_ROOM = 2.0**20  # more than the entries of a projection are likely to be
 _ROWS = 2**20  # neighbours summed at a time
 
 
@@ -76,9 +78,8 @@ class Graph:
         return Graph(self.indptr, indices, self.weights, columns.size, self.degrees, self.dtype)
 
     def neighbours(self) -> np.ndarray:
-        """Return what the rows point to, sorted, each once; node 0 if that is nothing, so that no panel is empty."""
-        found = np.unique(self.indices).astype(np.int64)
-        return found if found.size else np.zeros(1, np.int64)
+        """Return what the rows point to, sorted, each once."""
+        return np.unique(self.indices).astype(np.int64)
 
     def on_host(self) -> "Graph":
         """Return the graph in NumPy arrays."""
@@ -91,6 +92,11 @@ class Graph:
         weights = np.ones(self.nnz, dtype or self.dtype) if self.weights is None else to_numpy(self.weights)
         parts = (weights.astype(dtype or self.dtype, copy=False), to_numpy(self.indices), to_numpy(self.indptr))
         return sparse.csr_array(parts, shape=(self.n, self.n_columns))
+
+
+def is_foreign(A: Any) -> bool:
+    """Tell dense arrays of other libraries than NumPy, in which answers are given."""
+    return is_array_api_obj(A) and not is_numpy_array(A) and not is_dask_array(A)
 
 
 def index_dtype(n: int) -> type:
@@ -204,42 +210,55 @@ def canonical(matrix: Any, dtype: np.dtype, *, symmetric: bool | None = None, na
     if 0 in matrix.shape:
         raise ValueError(f"{name} is empty: got shape {tuple(matrix.shape)}")
     compute_dtype(matrix.dtype, name, complex_ok=False)
+    if matrix.format == "coo":  # which adds up what is there twice as soon as it becomes CSR
+        matrix = matrix.astype(np.float64)
+        _check_values(to_numpy(matrix.data), name)
     rows = matrix.tocsr() if is_cupy_sparse(matrix) else sparse.csr_array(matrix.tocsr())
     data = to_numpy(rows.data) if is_cupy_sparse(rows) else rows.data
     data = data.astype(compute_dtype(data.dtype), copy=False)
-    _check_values(data, name)
-    if not rows.has_canonical_format or (data.size and data.min() == 0):
-        rows = rows.astype(np.float64, copy=True)
+    low, high = _check_values(data, name)
+    if not rows.has_canonical_format or low == 0:
+        rows = rows.astype(np.float64) if is_cupy_sparse(rows) else rows.astype(np.float64, copy=True)
         rows.sum_duplicates()
         rows.eliminate_zeros()
         rows.sort_indices()
         data = to_numpy(rows.data)
-    return _rounded(rows, data, dtype, symmetric)
+        low, high = _check_values(data, name)
+    return _rounded(rows, data, low == high == 1, dtype, symmetric)
 
 
-def _check_values(data: np.ndarray, name: str) -> None:
+def _check_values(data: np.ndarray, name: str) -> tuple[float, float]:
+    """Return the smallest and the largest weight; 1 of none."""
     if data.size == 0:
-        return
+        return 1.0, 1.0
     low, high = data.min(), data.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     if low < 0:
         raise ValueError(f"{name} must have weights ≥ 0, got {low:g}")
+    return low, high
 
 
-def _rounded(rows: Any, data: np.ndarray, dtype: np.dtype, symmetric: bool | None) -> Graph:
+def _rounded(rows: Any, data: np.ndarray, all_one: bool, dtype: np.dtype, symmetric: bool | None) -> Graph:
     n_columns = rows.shape[1]
     indptr = rows.indptr.astype(np.int64, copy=False)
     indices = rows.indices.astype(index_dtype(n_columns), copy=False)
-    if data.size == 0 or (data.min() == 1 and data.max() == 1):
+    if all_one:
         degrees = np.diff(to_numpy(indptr)).astype(np.float64)
         return Graph(indptr, indices, None, n_columns, degrees, dtype, symmetric)
     with np.errstate(over="ignore"):
         weights = data.astype(dtype, copy=False)
     if not np.isfinite(weights.max()):
         raise ValueError(f"adjacency has weights beyond the range of {dtype}: up to {data.max():g}")
-    degrees = row_sums(to_numpy(indptr), weights)
+    degrees = check_degrees(row_sums(to_numpy(indptr), weights), dtype)
     return Graph(indptr, indices, like(weights, indptr), n_columns, degrees, dtype, symmetric)
+
+
+def check_degrees(degrees: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the degrees, if sums over neighbours stay in range whatever the entries of the projection."""
+    if not degrees.max(initial=0) < np.finfo(dtype).max / _ROOM:
+        raise ValueError(f"adjacency has rows whose weights add up to {degrees.max():g}, out of the range of {dtype}")
+    return degrees
 
 
 def row_sums(indptr: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -92,6 +92,18 @@ def _power_cases():
                 yield source, *graph, 0.5, None, factors, True, None, total, squares
                 graph = indptr, indices, None, inverse, RUN
                 yield source, *graph, None, factors, None, False, None, total, None
+        for rows in (50, 300):  # eight columns, without and with runs
+            indptr, indices, weights, inverse = _random_rows(rng, 50, rows, 20, np.int32, dtype)
+            source = rng.standard_normal((rows, 8)).astype(dtype)
+            total, factors = np.ones((50, 8), dtype), rng.random(50).astype(dtype)
+            for given in (weights, None):
+                graph = indptr, indices, given, inverse, RUN
+                yield source, *graph, None, None, None, False, total * 0, None, None
+                yield source, *graph, None, factors, None, False, None, total, None
+        nothing, empty = np.zeros((0, 70), dtype), np.zeros(4, np.int64)  # rows that point nowhere, to no row
+        graph = empty, np.zeros(0, np.int32), None, np.zeros(3, dtype), RUN
+        yield nothing, *graph, None, None, None, False, np.ones((3, 70), dtype), None, None
+        source = rng.standard_normal((30, 9)).astype(dtype)
         wide = np.zeros((4, 12), dtype)  # a part of the rows, without runs, wide indices, columns of a wider array
         indptr, indices, weights, inverse = _random_rows(rng, 4, 9, 5, np.int64, dtype)
         yield (
@@ -284,3 +296,28 @@ def propagate_sparse(
         panel[int(row), int(place) // 2] = -sizes[int(row)] if int(place) % 2 else sizes[int(row)]
     acc = _sums(panel, indptr, indices, weights, run) * inverse[:, None]
     return finish(acc, None, alpha, factors, None, fresh, out, out_total, out_squares)
+
+
+# --- is a graph symmetric? ----------------------------------------------------------------------------
+
+
+def _asymmetry_cases():
+    rng = np.random.default_rng(4)
+    for dtype in (np.float32, np.float64):
+        for n, index in ((1, np.int32), (30, np.int64), (300, np.int32)):
+            indptr, indices, weights, _ = _random_rows(rng, n, n, 20, index, dtype)
+            tags = (rng.random((n, 2)) + 0.1).astype(np.float32)
+            yield indptr, indices, weights, tags
+            yield indptr, indices, None, tags
+
+
+@kernel(cases=_asymmetry_cases, versions=("numba",))
+def asymmetry(indptr: Array, indices: Array, weights: Array | None, tags: Array) -> tuple[Array, Array]:
+    """Return xᵀS y and yᵀS x in float64, where x and y are the columns of `tags` (float32): alike if S is symmetric."""
+    xp = namespace(indptr)
+    tags = xp.astype(tags, xp.float64)
+    rows = xp.searchsorted(indptr, xp.arange(indices.shape[0], device=device(indptr)), side="right") - 1
+    here, there = xp.take(tags, rows, axis=0), xp.take(tags, indices, axis=0)
+    if weights is not None:
+        there = xp.astype(weights, xp.float64)[:, None] * there
+    return xp.sum(here[:, 0] * there[:, 1]), xp.sum(here[:, 1] * there[:, 0])

@@ -62,6 +62,35 @@ def _prefetch(builder, address, size):
         builder.call(function, [place, *(ir.Constant(i32, value) for value in (0, 3, 1))])  # read, keep, data
 
 
+def _emit_sums(context, builder, args, lanes, columns, weighted, kind, index):
+    """Emit the sums of `_gather`; return where they are, a vector each."""
+    rows, step, indices, weights, first, last, limit = args[4:]
+    size, n_lanes, (_, count) = kind.bitwidth // 8, lanes.count, _lanes(columns, kind)
+    long, one = ir.IntType(64), ir.Constant(ir.IntType(64), 1)
+
+    def row(j):
+        place = _element(builder, indices, j, context.get_value_type(index))
+        place = place if place.type == long else builder.sext(place, long)
+        return builder.add(rows, builder.mul(place, step))
+
+    sums = [cgutils.alloca_once(builder, lanes) for _ in range(count)]
+    for total in sums:
+        builder.store(ir.Constant(lanes, [0.0] * n_lanes), total)
+    end = builder.sub(limit, one)
+    with cgutils.for_range_slice(builder, first, last, one, long, inc=True) as (j, _):
+        ahead = builder.add(j, ir.Constant(long, _AHEAD))
+        place = row(builder.select(builder.icmp_signed("<", ahead, end), ahead, end))
+        _prefetch(builder, place, count * n_lanes * size)
+        if weighted.literal_value:
+            weight = _spread(builder, _element(builder, weights, j, context.get_value_type(kind)), lanes)
+        for total, address in zip(sums, _vectors(builder, row(j), lanes, size, count), strict=True):
+            value = builder.load(address, align=size)
+            if weighted.literal_value:
+                value = builder.fmul(weight, value)
+            builder.store(builder.fadd(builder.load(total), value), total)
+    return sums
+
+
 def _literal(*values):
     return all(isinstance(value, types.IntegerLiteral) for value in values)
 
@@ -76,35 +105,40 @@ def _gather(typing_context, columns, weighted, kind, index, rows, step, indices,
     if not _literal(columns, weighted):
         return None
     signature = types.void(columns, weighted, kind, index, *[types.int64] * 8)
-    n_lanes, count = _lanes(columns, kind)
+    n_lanes, _ = _lanes(columns, kind)
 
     def generate(context, builder, signature, args):
         lanes, size = ir.VectorType(context.get_value_type(kind), n_lanes), kind.bitwidth // 8
-        rows, step, indices, weights, first, last, limit, acc = args[4:]
-        long, one = ir.IntType(64), ir.Constant(ir.IntType(64), 1)
-
-        def row(j):
-            place = _element(builder, indices, j, context.get_value_type(index))
-            place = place if place.type == long else builder.sext(place, long)
-            return builder.add(rows, builder.mul(place, step))
-
-        sums = [cgutils.alloca_once(builder, lanes) for _ in range(count)]
-        for total in sums:
-            builder.store(ir.Constant(lanes, [0.0] * n_lanes), total)
-        end = builder.sub(limit, one)
-        with cgutils.for_range_slice(builder, first, last, one, long, inc=True) as (j, _):
-            ahead = builder.add(j, ir.Constant(long, _AHEAD))
-            _prefetch(builder, row(builder.select(builder.icmp_signed("<", ahead, end), ahead, end)),
-                      count * n_lanes * size)  # fmt: skip
-            if weighted.literal_value:
-                weight = _spread(builder, _element(builder, weights, j, context.get_value_type(kind)), lanes)
-            for total, address in zip(sums, _vectors(builder, row(j), lanes, size, count), strict=True):
-                value = builder.load(address, align=size)
-                if weighted.literal_value:
-                    value = builder.fmul(weight, value)
-                builder.store(builder.fadd(builder.load(total), value), total)
-        for total, address in zip(sums, _vectors(builder, acc, lanes, size, count), strict=True):
+        sums = _emit_sums(context, builder, args[:11], lanes, columns, weighted, kind, index)
+        for total, address in zip(sums, _vectors(builder, args[11], lanes, size, len(sums)), strict=True):
             builder.store(builder.load(total), address, align=size)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _narrow(typing_context, columns, weighted, kind, index, rows, step, indices, weights, first, last, limit, inverse,
+            out, factor, total):  # fmt: skip
+    """Put inverse · (the sum of `_gather`) to out and add factor times it to total, all in registers. 0: not wanted."""
+    if not _literal(columns, weighted):
+        return None
+    long = types.int64
+    signature = types.void(columns, weighted, kind, index, *[long] * 7, kind, long, kind, long)
+    n_lanes, _ = _lanes(columns, kind)
+
+    def generate(context, builder, signature, args):
+        lanes, size = ir.VectorType(context.get_value_type(kind), n_lanes), kind.bitwidth // 8
+        inverse, out, factor, total = args[11:]
+        sums = _emit_sums(context, builder, args[:11], lanes, columns, weighted, kind, index)
+        values = [builder.fmul(_spread(builder, inverse, lanes), builder.load(x)) for x in sums]
+        with builder.if_then(cgutils.is_not_null(builder, out)):
+            for value, address in zip(values, _vectors(builder, out, lanes, size, len(sums)), strict=True):
+                builder.store(value, address, align=size)
+        with builder.if_then(cgutils.is_not_null(builder, total)):
+            for value, address in zip(values, _vectors(builder, total, lanes, size, len(sums)), strict=True):
+                part = builder.fmul(_spread(builder, factor, lanes), value)
+                builder.store(builder.fadd(builder.load(address, align=size), part), address, align=size)
         return context.get_dummy_value()
 
     return signature, generate
@@ -281,8 +315,20 @@ def _propagate(edges, kind, index, rows, step, width, indptr, indices, weights, 
     size = scratch.itemsize
     acc, long_sum = scratch.ctypes.data + skip * size, np.empty(width)
     values = scratch[skip : skip + width]
+    simple = width == 8 and size == 4 and (not total or factors) and not (lead or fresh or squares.size)
     for u in range(edges[start], edges[stop]):
         first, last = indptr[u], indptr[u + 1]
+        if simple and last - first <= run:  # probes of the error: what else is done to a row takes as long as the sums
+            factor = _load(kind, factors, u) if total else kind
+            target = out + u * out_step if out else 0
+            sums = total + u * total_step if total else 0
+            if weights:
+                _narrow(8, 1, kind, index, rows, step, indices, weights, first, last, limit, inverse[u], target,
+                        factor, sums)  # fmt: skip
+            else:
+                _narrow(8, 0, kind, index, rows, step, indices, weights, first, last, limit, inverse[u], target,
+                        factor, sums)  # fmt: skip
+            continue
         _sum(
             weights != 0,
             kind,
@@ -356,12 +402,29 @@ def _propagate_sparse(edges, sizes, starts, packed, some, width, indptr, indices
             squares[u] += s
 
 
+@jit
+def _asymmetry(edges, indptr, indices, weights, tags, sums, start, stop):
+    """Fill in the sums of chunks start … stop - 1."""
+    for chunk in range(start, stop):
+        there, back = 0.0, 0.0
+        for u in range(edges[chunk], edges[chunk + 1]):
+            x, y = 0.0, 0.0
+            for e in range(indptr[u], indptr[u + 1]):
+                j = np.uint64(indices[e])
+                weight = np.float64(weights[e]) if weights.size else 1.0
+                x += weight * np.float64(tags[j, 0])
+                y += weight * np.float64(tags[j, 1])
+            there += np.float64(tags[u, 0]) * y
+            back += np.float64(tags[u, 1]) * x
+        sums[chunk, 0], sums[chunk, 1] = there, back
+
+
 # --- launching ----------------------------------------------------------------------------------------
 
 
 def _address(rows):
     """Return where rows start and how many bytes lie from one to the next; 0 for None."""
-    if rows is None:
+    if rows is None or rows.shape[0] == 0:  # NumPy gives arrays without rows other strides
         return 0, 0
     if rows.ndim == 1:
         return rows.ctypes.data, rows.itemsize
@@ -429,6 +492,14 @@ def propagate_sparse(
         *_address(out), *_address(out_total), squares, cost=3.0 * indices.size + 0.5 * width * m,
     )  # fmt: skip
     return out, out_total, out_squares
+
+
+def asymmetry(indptr, indices, weights, tags):
+    indptr, indices, tags = map(_contiguous, (indptr, indices, tags))
+    weights = np.empty(0, np.float32) if weights is None else _contiguous(weights)
+    sums = np.zeros(((edges := _chunks(indptr)).size - 1, 2))
+    launch(_asymmetry, len(sums), edges, indptr, indices, weights, tags, sums, cost=3.0 * indices.size)
+    return tuple(sums.sum(axis=0))
 
 
 # --- entries of the projection ------------------------------------------------------------------------

@@ -7,15 +7,28 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_cupy_array
 from scipy import sparse
 
-from .._core.arrays import Array, check_array, check_choice, check_int, check_real, is_sparse, like, to_numpy
+from .._core.arrays import (
+    Array,
+    check_array,
+    check_choice,
+    check_int,
+    check_real,
+    is_cupy_sparse,
+    is_sparse,
+    like,
+    to_numpy,
+)
 from .._core.random import Stream, key_of
 from ._kernels import propagate
 from ._projection import KINDS, Projection, check_density, pieces
 
 SPARSE = 1 / 16  # density up to which the first power is summed from the non-zeros of the projection
 _NO_RUN = 2**62
+_ROOM = 2.0**10
+_LARGEST = 1e30  # weight of a power: sums of a few stay in the range of float32
 
 
 # --- the first panel ----------------------------------------------------------------------------------
@@ -85,6 +98,8 @@ class FeatureStart:
             ones, sums = np.ones(stop - start), np.empty((stop - start, out.shape[1]))
             propagate(P, X.indptr.astype(np.int64), X.indices.astype(np.int32), X.data, ones, _NO_RUN,
                       None, None, None, False, sums, None, None)  # fmt: skip
+            if not np.abs(sums).max(initial=0) < np.finfo(out.dtype).max / _ROOM:
+                raise ValueError(f"features are out of the range of {out.dtype}: scale them down")
             out[start:stop, :] = like(sums, out).astype(out.dtype)
         return out
 
@@ -159,7 +174,7 @@ class Options:
         r = np.where(degrees > 0, degrees, 1.0)
         with np.errstate(over="ignore"):
             levels = r**self.normalization * 2.0**-self.exponent
-        limit = np.finfo(self.dtype).max / 2**10
+        limit = np.finfo(self.dtype).max / _ROOM
         if not (levels.max() < limit and levels.max() * degrees.max(initial=0) < limit):
             raise ValueError(
                 f"normalization={self.normalization:g} takes the weights of this graph out of the range of {self.dtype}"
@@ -209,10 +224,14 @@ def check_options(
 
 def check_amounts(weights: Any, self_weight: Any) -> tuple[tuple[float, ...], float]:
     """Return the weights of the powers without zeros at their end, and that of the node itself."""
-    self_weight = check_real(self_weight, "self_weight", -np.inf, np.inf)
-    if np.ndim(weights) != 1 or isinstance(weights, str):
+    self_weight = check_real(self_weight, "self_weight", -_LARGEST, _LARGEST)
+    try:
+        flat = np.ndim(weights) == 1 and not isinstance(weights, str)
+    except ValueError:  # ragged
+        flat = False
+    if not flat:
         raise ValueError(f"weights must be a sequence of numbers, one for each power, got {weights!r}")
-    values = [check_real(value, "each of weights", -np.inf, np.inf) for value in to_numpy_list(weights)]
+    values = [check_real(value, "each of weights", -_LARGEST, _LARGEST) for value in to_numpy_list(weights)]
     while values and values[-1] == 0:
         values.pop()
     if not values and self_weight == 0:
@@ -252,6 +271,8 @@ def check_features(features: Any, n: int, name: str = "features") -> Any:
     if X.shape[0] != n:
         raise ValueError(f"{name} must have a row for each of the {n} nodes, got shape {tuple(X.shape)}")
     if is_sparse(X):
+        X = X.get() if is_cupy_sparse(X) else X
         X = sparse.csr_array(X, copy=not X.has_canonical_format)
         X.sum_duplicates()
-    return X
+        return X
+    return X if is_cupy_array(X) else to_numpy(X)  # the host reads them, block by block

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_array
+from array_api_compat import is_array_api_obj, is_cupy_array
 
 from .._core.arrays import Array, check_choice, check_int, check_real, like, namespace, to_numpy
 from .._core.random import RNG, Stream, key_of, normal_table, sparse_threshold, words
@@ -133,7 +133,7 @@ def projection_matrix(
     Returns
     -------
     R : array, shape (n, n_components)
-        Independent entries of mean 0 and variance 1/n_components; on the device of `node_ids`.
+        Independent entries of mean 0 and variance 1/n_components; in the library and on the device of `node_ids`.
 
     Raises
     ------
@@ -176,4 +176,5 @@ def projection_matrix(
         xp = namespace(node_ids)
         where = xp.asarray(ids)
         return made.fill(where, xp.ones(ids.size), xp.empty((ids.size, n_components), dtype=dtype))
-    return made.fill(ids, np.ones(ids.size), np.empty((ids.size, n_components), dtype))
+    R = made.fill(ids, np.ones(ids.size), np.empty((ids.size, n_components), dtype))
+    return like(R, node_ids) if is_array_api_obj(node_ids) else R

@@ -137,7 +137,10 @@ def tune(
 
 
 def _checked(value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"score must return a number, got {value!r}") from None
     if np.isnan(number):
         raise ValueError("score must return a number, got NaN")
     return number

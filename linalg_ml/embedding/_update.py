@@ -7,7 +7,7 @@ import numpy as np
 
 from .._core.arrays import Array, like, to_numpy
 from ._fastrp import count_zero_rows, fit, warned
-from ._graph import Graph, check_nodes, check_weights, row_sums
+from ._graph import Graph, check_degrees, check_nodes, check_weights, row_sums
 from ._model import FeatureStart, Start
 from ._powers import Walk, add_rows, scaling
 
@@ -22,7 +22,8 @@ def update(result: "FastRPResult", src: Any, dst: Any, weight: Any, directed: bo
     fitted = result._fitted.on_host()
     graph, touched = edited(fitted.graph, src, dst, weight, directed)
     if fitted.powers is None:
-        return warned(fit(graph, fitted.options, fitted.ids, fitted.features), 3)
+        anew = fit(graph, fitted.options, fitted.ids, fitted.features)
+        return warned(replace(anew, embedding=like(anew.embedding, result.embedding)), 3)
     E = to_numpy(result.embedding).copy()
     norms = None if result.row_norms is None else result.row_norms.copy()
     powers = [[N.copy() for N in group] for group in fitted.powers]
@@ -84,7 +85,7 @@ def _edited_rows(part: Graph, keys: np.ndarray, values: np.ndarray) -> tuple[Gra
     all_keys, all_values = all_keys[order], all_values[order]
     indptr = np.searchsorted(all_keys, np.arange(m + 1) * n).astype(np.int64)
     indices = (all_keys % n).astype(part.indices.dtype)
-    degrees = row_sums(indptr, all_values)
+    degrees = check_degrees(row_sums(indptr, all_values), part.dtype)
     new = Graph(indptr, indices, all_values, n, degrees, part.dtype)
     return new, np.unique(keys[before != values] // n)
 

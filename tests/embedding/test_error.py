@@ -5,7 +5,10 @@ import pytest
 from embedding.graphs import blocks, scale_free, similarity
 from scipy import sparse
 
+from linalg_ml import config_context
 from linalg_ml.embedding import fastrp
+from linalg_ml.embedding._error import is_symmetric
+from linalg_ml.embedding._graph import as_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows of zeros")
 
@@ -83,7 +86,7 @@ def test_more_probes_and_another_confidence():
     truth = true_error(S.toarray(), result, (0, 0, 1, 1), 0.0, True)
     assert 1 <= error / truth < 1.3
     np.testing.assert_allclose(relative, error / np.linalg.norm(result.embedding) ** 2, rtol=1e-5)
-    assert result.relative_error == result.error / (error / relative)
+    np.testing.assert_allclose(result.relative_error, result.error / (error / relative), rtol=1e-12)
     with pytest.raises(ValueError, match="n_probes"):
         result.estimate_error(0)
     with pytest.raises(ValueError, match="confidence"):
@@ -95,3 +98,36 @@ def test_after_an_update():
     updated = fastrp(S, n_components=32, keep_powers=True, rng=0).update([0], [200], 5.0)
     T = updated._fitted.graph.to_scipy(float).toarray()
     assert 1 <= updated.estimate_error(300)[0] / true_error(T, updated, (0, 0, 1, 1), 0.0, True) < 1.3
+
+
+def test_symmetry_is_seen():
+    S = scale_free(300, 4)
+    weighted = S * sparse.csr_array(1.0 + np.arange(300)[:, None] * np.arange(300))  # up to 10^5
+    assert is_symmetric(as_graph(S, np.dtype(np.float32)))
+    assert is_symmetric(as_graph(weighted, np.dtype(np.float32)))
+    for matrix in (S, weighted):
+        off = matrix.copy()
+        off.data[np.argmin(off.data)] *= 1.001  # one entry, a light one
+        assert not is_symmetric(as_graph(off, np.dtype(np.float32)))
+    star = np.arange(1, 300), np.zeros(299, int)  # the hub has no out-edge
+    assert not is_symmetric(as_graph(star, np.dtype(np.float32), directed=True))
+    assert is_symmetric(as_graph(sparse.csr_array((3, 3)), np.dtype(np.float32)))
+
+
+def test_power_zero_alone():
+    S = graph_of("scale-free")
+    result = fastrp(S, n_components=32, weights=(), self_weight=2.0, normalization=-0.5, rng=0)
+    assert 1 <= result.estimate_error(300)[0] / true_error(S.toarray(), result, (), -0.5, True, 2.0) < 1.3
+
+
+@pytest.mark.parametrize("k", [1, 7, 8, 16])
+def test_numbers_of_probes(k):
+    """Panels of eight columns have a path of their own in the kernel."""
+    S = scale_free(600, 6, seed=1)
+    assert np.diff(S.indptr).max() > 256
+    for weights in (np.ones(S.nnz), np.random.default_rng(0).random(S.nnz)):
+        S.data = weights
+        result = fastrp(S, n_components=16, rng=0)
+        fast = result.estimate_error(k)
+        with config_context(kernels="reference"):
+            np.testing.assert_allclose(result.estimate_error(k), fast, rtol=1e-4)

@@ -1,5 +1,7 @@
 """The embedding as a scikit-learn transformer; the generic checks are in tests/test_estimators.py."""
 
+import warnings
+
 import numpy as np
 import pytest
 from embedding.graphs import blocks, same_bits, scale_free
@@ -51,3 +53,23 @@ def test_bad_input():
         FastRP().fit(np.ones((3, 4)))
     with pytest.raises(ValueError, match="features"):
         FastRP(random_state=0).fit(np.ones((3, 3))).transform(np.ones((2, 4)))
+
+
+def test_a_tuple_is_a_list_of_edges():
+    """Two arrays of two nodes are no matrix of two rows."""
+    for edges in ((np.array([0, 1]), np.array([1, 2])), ([0, 1], [1, 2], [1.0, 1.0])):
+        model = FastRP(8, density=1.0, random_state=0).fit(edges)
+        assert same_bits(model.embedding_, fastrp(edges, n_components=8, density=1.0, rng=0).embedding)
+        assert model.n_features_in_ == 3
+        assert model.transform(np.ones((1, 3))).shape == (1, 8)
+
+
+def test_a_second_fit_forgets_names():
+    pd = pytest.importorskip("pandas")
+    names = ["a", "b", "c"]
+    model = FastRP(8, density=1.0, random_state=0).fit(pd.DataFrame(np.ones((3, 3)), columns=names))
+    assert model.feature_names_in_.tolist() == names
+    model.fit(([0, 1], [1, 2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.transform(np.ones((1, 3))).shape == (1, 8)

@@ -1,6 +1,10 @@
 """The embedding against its definition, to the bit where that is promised."""
 
+import os
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +119,32 @@ class TestBits:
             assert same_bits(fastrp(S, density=0.02, self_weight=0.5, **self.options).embedding, expected)
         finally:
             threads._forget()
+
+    def test_threads_in_processes_of_their_own(self):
+        code = """if True:
+            import sys, zlib
+            import numpy as np
+            sys.path.insert(0, sys.argv[1])
+            from embedding.graphs import scale_free
+            from linalg_ml.embedding import fastrp
+            S, sums = scale_free(12_000, 6, seed=1), []
+            assert np.diff(S.indptr).max() > 256
+            S.data = np.random.default_rng(0).random(S.nnz)
+            for options in ({}, {"projection": "gaussian", "normalization": -0.5, "self_weight": 1.0}):
+                result = fastrp(S, n_components=40, rng=5, **options)
+                parts = result.embedding, result.row_norms, np.array(result.error)
+                sums.append([zlib.crc32(np.ascontiguousarray(part).tobytes()) for part in parts])
+            print(sums)
+        """
+        tests = str(Path(__file__).resolve().parents[1])
+        said = [
+            subprocess.run(
+                [sys.executable, "-c", code, tests], check=True, capture_output=True, text=True,
+                env={**os.environ, "NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"},
+            ).stdout
+            for threads in "12"
+        ]  # fmt: skip
+        assert said[0] == said[1] != ""
 
     def test_first_power(self, S, monkeypatch):
         from linalg_ml.embedding import _model
@@ -254,7 +284,12 @@ BAD = {
     "zero weights": (ValueError, "weights", None, {"weights": (0, 0)}),
     "NaN weights": (ValueError, "weights", None, {"weights": (1, np.nan)}),
     "one weight": (ValueError, "weights", None, {"weights": 1.0}),
+    "ragged weights": (ValueError, "weights must be a sequence", None, {"weights": [[1], [1, 2]]}),
+    "overflowing weights": (ValueError, "weights", None, {"weights": [1e300]}),
     "self_weight": (ValueError, "self_weight", None, {"self_weight": np.inf}),
+    "overflowing self_weight": (ValueError, "self_weight", None, {"self_weight": 1e39}),
+    "sums beyond float32": (ValueError, "range of float32", np.full((4, 4), 3e38), {}),
+    "sums beyond float64": (ValueError, "range of float64", np.full((4, 4), 1.7e308), {"dtype": np.float64}),
     "density": (ValueError, "density", None, {"density": 2}),
     "density 0": (ValueError, "density", None, {"density": 0.0}),
     "density word": (TypeError, "density", None, {"density": "much"}),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import load_namespace
 from embedding.graphs import brute_force, projection_of, random_graph, same_bits, scale_free, unit_rows
 from numpy.testing import assert_allclose
 from scipy import sparse
@@ -57,3 +58,19 @@ def test_sparse_features_and_blocks(X):
     parts = fastrp(S, features=X, n_components=300, self_weight=1.0, max_memory=memory, rng=0)
     assert same_bits(parts.embedding, expected.embedding)
     assert expected.row_norms.shape == (3, 300, 2)
+
+
+@pytest.mark.parametrize("name", ["array_api_strict", "torch"])
+def test_features_of_other_libraries(X, name):
+    xp, S = load_namespace(name), scale_free(300, 4)
+    options = {"n_components": 32, "self_weight": 1.0, "rng": 0}
+    expected, result = fastrp(S, features=X, **options), fastrp(S, features=xp.asarray(X), **options)
+    assert same_bits(result.embedding, expected.embedding)
+    assert result.error == expected.error
+    new = S[:5], None, np.arange(5) + 1000
+    assert same_bits(result.transform(*new, xp.asarray(X[:5])), expected.transform(*new, X[:5]))
+
+
+def test_features_out_of_range(X):
+    with pytest.raises(ValueError, match="features are out of the range of float32"):
+        fastrp(scale_free(300, 4), features=X * 1e300, rng=0)

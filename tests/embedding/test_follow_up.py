@@ -210,6 +210,7 @@ def test_bad_updates(S):
     for arguments, text in (
         (([3000], [0]), "src"), (([0], [-1]), "dst"), (([0], [1, 2]), "one length"), (([0], [1], -1.0), "weight"),
         (([0], [1], np.nan), "weight"), (([0], [1], [1.0, 2.0]), "weight"), (([0], [1], 1e300), "weight"),
+        (([0], [1], 3e38), "add up"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             result.update(*arguments)

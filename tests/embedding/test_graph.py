@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import load_namespace
 from embedding.graphs import random_graph, same_bits, scale_free
 from numpy.testing import assert_array_equal
 from scipy import sparse
@@ -171,3 +172,33 @@ def test_wide_indices():
     wide = S.copy()
     wide.indices, wide.indptr = S.indices.astype(np.int64), S.indptr.astype(np.int64)
     assert same_bits(embedding(wide), embedding(S))
+
+
+def test_float32_duplicates_of_a_coo_matrix_are_summed_in_float64():
+    values = np.array([1.0, 2.0**-24, 2.0**-24], np.float32)
+    graph = as_graph(sparse.coo_array((values, (np.zeros(3, int), np.ones(3, int))), shape=(2, 2)), F32)
+    assert graph.weights[0] == np.float32(1 + 2.0**-23)
+
+
+def test_negative_duplicates_of_a_coo_matrix_are_refused_though_their_sum_is_not():
+    twice = sparse.coo_array((np.array([-1.0, 2.0]), ([0, 0], [1, 1])), shape=(2, 2))
+    with pytest.raises(ValueError, match="≥ 0"):
+        as_graph(twice, F32)
+
+
+@pytest.mark.parametrize("name", ["array_api_strict", "torch"])
+def test_dense_arrays_are_answered_in_their_library(S, name):
+    xp = load_namespace(name)
+    given = xp.asarray(S.toarray())
+    result = fastrp(given, n_components=16, weights=(0, 1, 1), density=1 / 3, keep_powers=True, rng=1)
+    plain = fastrp(S, n_components=16, weights=(0, 1, 1), density=1 / 3, rng=1)
+    assert type(result.embedding) is type(given)
+    assert same_bits(np.asarray(result), plain.embedding)
+    assert result.error == plain.error
+    assert type(result.transform(given)) is type(given)
+    for kept in (result, fastrp(given, n_components=16, rng=1)):
+        updated = kept.update([0], [1], 3.0)
+        assert type(updated.embedding) is type(given)
+        assert updated.error > 0
+    out = np.empty((60, 16), np.float32)
+    assert fastrp(given, n_components=16, rng=1, out=out).embedding is out

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import load_namespace
 from numpy.testing import assert_allclose, assert_array_equal
 
 from linalg_ml import config_context
@@ -74,3 +75,11 @@ def test_bad_options():
         projection_matrix([0], 4, rng="seed")
     with pytest.raises(ValueError, match="dtype"):
         projection_matrix([0], 4, dtype=np.int32)
+
+
+@pytest.mark.parametrize("name", ["array_api_strict", "torch"])
+def test_other_libraries_get_their_arrays(name):
+    ids = load_namespace(name).asarray(np.array([3, 0, 9]))
+    R = projection_matrix(ids, 8, rng=1)
+    assert type(R) is type(ids)
+    assert_array_equal(np.asarray(R), projection_matrix([3, 0, 9], 8, rng=1))

@@ -56,6 +56,9 @@ def test_bad_input():
         tune(S, None)
     with pytest.raises(ValueError, match="NaN"):
         tune(S, lambda E: np.nan, normalization=[0])
+    for answer in (None, "good", 1j):
+        with pytest.raises(TypeError, match="score must return a number"):
+            tune(S, lambda E, answer=answer: answer, normalization=[0])
     with pytest.raises(ValueError, match="candidate"):
         tune(S, lambda E: 0.0, weights=[])
     with pytest.raises(ValueError, match="rows"):
