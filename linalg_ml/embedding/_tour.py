@@ -1,14 +1,11 @@
 """The wing's stop on the tour: a graph of handwritten digits, embedded, drawn, and read with few labels."""
 
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from .._core.tour import TourStop
+from .._core.tour import TourStop, timed
 
 if TYPE_CHECKING:
     from ._result import FastRPResult
@@ -24,9 +21,9 @@ def stop() -> TourStop:
     from . import fastrp
 
     S, images, labels = _graph()
-    result, seconds = _timed(lambda: fastrp(S, rng=0))
+    result, seconds = timed(lambda: fastrp(S, rng=0), 9)
     spectral = SpectralEmbedding(n_components=32, affinity="precomputed", random_state=0)
-    usual, usual_seconds = _timed(lambda: spectral.fit_transform(S), 3)
+    usual, usual_seconds = timed(lambda: spectral.fit_transform(S), 3)
     train = np.random.default_rng(0).permutation(labels.size)[: labels.size // 10]
     ours, theirs, pixels = (_share_read(X, labels, train) for X in (result.embedding, usual, images))
     return TourStop(
@@ -87,16 +84,6 @@ def _true_error(S: sparse.csr_array, result: "FastRPResult") -> float:
             M += weight * (sparse.diags_array(1 / next(norms)) @ power).toarray()
     E = np.asarray(result, np.float64)
     return float(np.linalg.norm(E @ E.T - M @ M.T) / np.linalg.norm(E) ** 2)
-
-
-def _timed(call: Callable[[], Any], repeats: int = 9) -> tuple[Any, float]:
-    result = call()  # kernels are compiled, or read from the cache, here
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return result, median(seconds)
 
 
 def _draw(figure: Any, S: sparse.csr_array, images: np.ndarray, labels: np.ndarray, E: np.ndarray) -> None:
