@@ -503,3 +503,22 @@ def test_tie(method):
         result = top_eigenvector(X, method=method, rng=0)
     assert abs(np.linalg.norm(X @ result.vector) ** 2 - 1) <= 1e-6
     assert result.error > 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["exact", "frequent-directions", "oja"])
+def test_claims_hold_to_rounding(method, dtype):
+    # Rows about a shift are rounded to their dtype, and so is the answer.
+    for seed in range(20):
+        X = spiked(60, 12, 4, seed, dtype) + dtype(3)
+        result = top_eigenvector(X, method=method, center=True, rng=0)
+        truth = exact(X, center=True)
+        assert abs(truth.values[0] - result.value) <= result.value_relative_error * result.value
+        assert truth.err(result.vector) <= result.error
+        if result.value_bounds is not None:
+            assert result.value_bounds[0] <= truth.values[0] <= result.value_bounds[1]
+
+
+def test_doubt_of_a_value_is_no_more_than_all_of_it():
+    X = np.random.default_rng(0).standard_normal((3000, 500))
+    assert 0.9 < top_eigenvector(X, method="oja", rng=0).value_relative_error < 1.001
