@@ -295,10 +295,10 @@ class Subspace:
     def _drift(self, square: float) -> float:
         """Bound what is left since untracked energies λ are not all as the `tail` t that is taken off.
 
-        Along such a direction the rows of the past count s^(a-1) times what those of today do, s being their place in
-        the stream from 0 to 1 and a = (S₁ - λ)/(S₁ - t), where the exact answer counts all alike. The mean square of
-        the difference is (1-a)²/a² ∫ s^(2a-2) ds of what chance moves along the direction, S₁λ/(S₁ - λ)² Σ|x|⁴/F². The
-        sum of λ(λ - t)² is at most Σλ · t(S_l - t), for no λ is above S_l and their mean by energy is t.
+        Along such a direction rows count a s^(a-1) times, s being their place in the stream from 0 to 1 and
+        a = (S₁ - λ)/(S₁ - t), where the exact answer counts all alike. The mean square of the difference, (1-a)²/(2a-1)
+        = (1-a)² ∫ s^(2a-2) ds, is the share left of what chance moves along the direction, S₁λ/(S₁ - λ)² Σ|x|⁴/F².
+        The sum of λ(λ - t)² is at most Σλ · t(S_l - t), for no λ is above S_l and their mean by energy is t.
         """
         if self.size == self.n_features:
             return 0.0
