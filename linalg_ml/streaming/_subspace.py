@@ -145,6 +145,8 @@ class Subspace:
         """
         if self.V is None or not intake.heavy or self.n_blocks & (self.n_blocks - 1):
             return
+        if self.size == 1:  # the leading direction of the light rows is not given up
+            return
         rows = intake.stored(np.arange(len(intake.heavy)))
         gram = to_host(rows.gram())
         if not np.linalg.norm(gram) > self.S[-1]:  # a bound on the leading energy

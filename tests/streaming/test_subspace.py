@@ -124,6 +124,14 @@ def test_heavy_rows_are_kept_and_named():
     assert truth.err(none.vector) > 20 * err
 
 
+@pytest.mark.parametrize("n_oversamples", [0, 1, 2])
+def test_few_directions_beside_heavy_rows(n_oversamples):
+    # What is learned of the rows kept aside must not cost the leading direction of the light ones.
+    X = heavy(6000, 270, 2, 40, 1)
+    result = top_eigenvector(X, n_oversamples=n_oversamples, rng=0)
+    assert exact(X).err(result.vector) <= min(result.error, 1e-3)
+
+
 @pytest.mark.parametrize("R", [4, 128])
 def test_rayleigh_ritz_joins_light_and_heavy(R):
     X = split(20000, 300, R, 20, 3)
